@@ -1,9 +1,7 @@
 """Write a trained model to one file, and rebuild it from that file alone, without running code from it."""
 
 import contextlib
-import errno
 import json
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -12,31 +10,11 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from helpers import models
-from helpers.runtime import UserError, git_revision, versions
+from helpers.runtime import UserError, git_revision, versions, write_atomically
 
 FORMAT = 1  # raise it when a reader of the old files would misunderstand the new ones
 FIELDS = {"format": int, "architecture": str, "arguments": dict, "weights": dict}
 RECORD_BYTES = 64  # the least that one weight takes in a file besides its numbers: torch aligns every record to that
-
-
-def write_atomically(path, write):
-    """Call `write(file)` with a binary file, then move that file to `path`: it is there whole or not at all.
-
-    Raises UserError if the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            write(file)
-        os.replace(part, path)
-    except OSError as error:
-        remedy = "free some disk space" if error.errno == errno.ENOSPC else "choose a folder you may write to"
-        raise UserError(f"cannot write {path} ({error}): {remedy}") from error
-    finally:
-        with contextlib.suppress(OSError):  # where nothing could be written, there is nothing to remove either
-            part.unlink()
 
 
 def save_checkpoint(path, model, half=False, **facts):

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from statistics import median
 import pandas as pd
 
 from helpers import runtime
-from helpers.runtime import UserError
+from helpers.runtime import UserError, write_atomically
 
 FIGURE_BYTES = 300_000  # the notebooks and the report carry many figures: none may be heavier
 FIGURE_DPI = (110, 90, 70)  # tried in this order until the file is light enough
@@ -59,7 +58,7 @@ class Run:
         }  # fmt: skip
         path = self._path("results", name, "json")
         _validate(record, path)
-        _write(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        write_atomically(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         return path
 
     def load(self, name):
@@ -79,7 +78,7 @@ class Run:
         else:
             warnings.warn(f"figure '{name}' takes {png.tell() // 1000} kB: show fewer pictures in it", stacklevel=2)
         path = self._path("figures", name, "png")
-        _write(path, png.getvalue())
+        write_atomically(path, png.getvalue())
         return path
 
     def _path(self, kind, name, suffix):
@@ -202,16 +201,6 @@ def _validate(record, path):
     flat = flat and not any(isinstance(cell, (list, dict)) for row in record["rows"] for cell in row.values())
     if not record["rows"] or not flat:
         raise UserError(f"{path} needs rows that are flat dicts, and at least one: run its notebook again")
-
-
-def _write(path, content):
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}): free space or mend its rights") from error
 
 
 def _refuse(constant):

@@ -1,5 +1,7 @@
 """Where am I running, and with what: seed, device, profile, paths, versions."""
 
+import contextlib
+import errno
 import importlib.metadata
 import os
 import platform
@@ -89,6 +91,28 @@ def output_dir(kind, profile, embedded=False):
     folder = homes[kind] if keep else BUILD / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def write_atomically(path, content):
+    """Write bytes to `path` in one step and return it: a failed write leaves what was there before, and no more.
+
+    `content` is the bytes, or a function that writes them to the open binary file it is given.
+    Raises UserError if the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            content(file) if callable(content) else file.write(content)
+        os.replace(part, path)
+    except OSError as error:
+        remedy = "free some disk space" if error.errno == errno.ENOSPC else "choose a folder you may write to"
+        raise UserError(f"{path} cannot be written ({error.strerror}): {remedy}") from error
+    finally:
+        with contextlib.suppress(OSError):  # where nothing could be written, there is nothing to remove either
+            part.unlink()
+    return path
 
 
 def on_colab():

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from helpers.checkpoints import read_safely, write_atomically
-from helpers.runtime import UserError
+from helpers.checkpoints import read_safely
+from helpers.runtime import UserError, write_atomically
 
 STATE_FORMAT = 1
 

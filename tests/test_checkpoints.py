@@ -11,9 +11,9 @@ import torch
 from refusals import refused
 
 from helpers import checkpoints, runtime
-from helpers.checkpoints import load_checkpoint, read_safely, save_checkpoint, write_atomically
+from helpers.checkpoints import load_checkpoint, read_safely, save_checkpoint
 from helpers.models import ImageUNet, ImageVAE
-from helpers.runtime import UserError
+from helpers.runtime import UserError, write_atomically
 
 torch.set_num_threads(1)
 
@@ -267,7 +267,7 @@ def failing(error):
 )
 def test_a_failed_write_leaves_the_old_file(path, error, remedy):
     path.write_bytes(b"old")
-    with refused(path, str(error), remedy):
+    with refused(path, error.strerror, remedy):
         write_atomically(path, failing(error))
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
 

@@ -85,12 +85,11 @@ def test_a_full_disk_leaves_the_old_results_and_nothing_half_written(run, monkey
     path = run.save("models", "t", ROWS, **ABOUT)
     before = path.read_bytes()
 
-    def full(self, content):
-        with self.open("wb") as file:
-            file.write(content[:10])
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    path.with_name(path.name + ".part").write_bytes(b"left over")
+    monkeypatch.setattr(runtime.os, "replace", lambda old, new: full(old))
     with pytest.raises(UserError, match="01_models.json cannot be written .No space left"):
         run.save("models", "t", ROWS[:1], **ABOUT)
     assert path.read_bytes() == before

@@ -1,0 +1,51 @@
+# make run   everything on a fresh machine: environment, notebooks, PDFs, the table of results
+# make test  the same environment, the whole test suite
+# Options: PYTHON=python3.12 (the one to build on), PROFILE=smoke|quick|long|full (default auto), NOTEBOOKS="01_...ipynb"
+
+PYTHON ?= python3
+PROFILE ?= $(or $(BSS_PROFILE),auto)
+NOTEBOOKS ?=
+ENVIRONMENT = .venv
+CONSTRAINTS = constraints.txt
+STAMP = $(ENVIRONMENT)/.installed
+IN = $(ENVIRONMENT)/bin/python
+
+.PHONY: help run test test-colab pdf table fetch clean
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+run: $(STAMP)
+	$(IN) -m helpers run --profile "$(PROFILE)" $(NOTEBOOKS)
+
+test: $(STAMP)
+	$(IN) -m ruff check --quiet .
+	$(IN) -m pytest
+
+# The tests on the older versions that Google Colab has, in an environment of their own.
+test-colab:
+	@$(MAKE) --no-print-directory test ENVIRONMENT=.venv-colab CONSTRAINTS=constraints-colab.txt
+
+pdf: $(STAMP)
+	$(IN) -m helpers pdf $(or $(NOTEBOOKS),$(wildcard 0*.ipynb))
+
+table: $(STAMP)
+	$(IN) -m helpers table
+
+fetch: $(STAMP)
+	$(IN) -m helpers fetch
+
+clean:
+	rm -rf build .venv .venv-colab .pytest_cache .ruff_cache
+
+# The stamp is written last: without it an environment is half-finished and is made anew, with an older one than the
+# files below it is brought up to date. A stamp removed first makes an interrupted update count as half-finished, too.
+$(STAMP): requirements.txt requirements-dev.txt $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is: $$($(PYTHON) --version 2>&1). Install one, then name it:" \
+	    "make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -e $@ && $(IN) -c '' || $(PYTHON) -m venv --clear $(ENVIRONMENT)
+	@rm -f $@
+	@echo "Installing into $(ENVIRONMENT), a few gigabytes: some minutes the first time."
+	$(IN) -m pip install --quiet --upgrade "pip>=24"
+	$(IN) -m pip install --quiet -r requirements-dev.txt -c $(CONSTRAINTS)
+	@touch $@

@@ -1,0 +1,126 @@
+"""`make run` and `make test` on a fresh machine: with a stand-in for Python that notes what it is asked for."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from helpers.runtime import ROOT
+
+FAKE = """#!/bin/sh
+echo "$*" >> {log}
+case "$*" in
+  *version_info*) exit ${{TOO_OLD:-0}} ;;
+  --version) echo "Python 3.9.6" ;;
+  "-m venv --clear "*) rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
+  "-m pip install --quiet -r "*) exit ${{NO_NETWORK:-0}} ;;
+esac
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what `make` needs, and the fake Python beside it."""
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "constraints.txt", "constraints-colab.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+        os.utime(tmp_path / name, (1000, 1000))
+    fake = tmp_path / "fake-python"
+    fake.write_text(FAKE.format(log=tmp_path / "log"))
+    fake.chmod(0o755)
+    return tmp_path
+
+
+def make(project, *arguments, **settings):
+    """Call make; return what it did and what Python was asked for meanwhile."""
+    (project / "log").write_text("")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BSS_", "MAKE", "PYTEST"))}
+    command = ["make", f"PYTHON={project / 'fake-python'}", *arguments]
+    done = subprocess.run(command, cwd=project, env=kept | settings, capture_output=True, text=True, timeout=300)
+    return done, (project / "log").read_text().splitlines()
+
+
+def test_the_environment_is_made_once_from_the_pinned_versions(project):
+    done, asked = make(project, "test")
+    assert done.returncode == 0, done.stderr
+    assert asked[1:] == [
+        "-m venv --clear .venv",
+        "-m pip install --quiet --upgrade pip>=24",
+        "-m pip install --quiet -r requirements-dev.txt -c constraints.txt",
+        "-m ruff check --quiet .",
+        "-m pytest",
+    ]
+    assert make(project, "test")[1] == ["-m ruff check --quiet .", "-m pytest"]
+    assert make(project, "run")[1] == ["-m helpers run --profile auto"]
+
+
+def test_changed_requirements_are_installed_into_the_same_environment(project):
+    make(project, "run")
+    os.utime(project / "constraints.txt")
+    os.utime(project / ".venv" / ".installed", (2000, 2000))
+    asked = make(project, "run")[1]
+    assert [line for line in asked if "pip install" in line] and not [line for line in asked if "venv" in line]
+
+
+def test_a_half_finished_environment_is_not_taken_as_ready(project):
+    done, _ = make(project, "run", NO_NETWORK="1")
+    assert done.returncode != 0 and not (project / ".venv" / ".installed").exists()
+    asked = make(project, "run")[1]
+    assert "-m venv --clear .venv" in asked and asked[-1].startswith("-m helpers run")
+    os.utime(project / "requirements.txt")
+    os.utime(project / ".venv" / ".installed", (2000, 2000))
+    assert make(project, "run", NO_NETWORK="1")[0].returncode != 0
+    assert "-m venv --clear .venv" in make(project, "run")[1]
+
+
+def test_a_python_that_is_too_old_is_told_in_a_sentence(project):
+    done, _ = make(project, "run", TOO_OLD="1")
+    assert done.returncode != 0 and not (project / ".venv").exists()
+    assert "Python 3.11 or newer is needed" in done.stderr and "Python 3.9.6" in done.stderr
+
+
+def test_profile_and_notebooks_can_be_chosen(project):
+    asked = make(project, "run", "PROFILE=smoke", "NOTEBOOKS=01_a.ipynb")[1]
+    assert asked[-1] == "-m helpers run --profile smoke 01_a.ipynb"
+    assert make(project, "run", BSS_PROFILE="quick")[1] == ["-m helpers run --profile quick"]
+
+
+def test_the_colab_leg_has_an_environment_and_versions_of_its_own(project):
+    done, asked = make(project, "test-colab")
+    assert done.returncode == 0, done.stderr
+    assert "-m venv --clear .venv-colab" in asked and asked[-1] == "-m pytest"
+    assert "-m pip install --quiet -r requirements-dev.txt -c constraints-colab.txt" in asked
+    assert not (project / ".venv").exists()
+
+
+def test_clean_removes_what_was_made_and_nothing_else(project):
+    make(project, "run")
+    (project / "build").mkdir()
+    before = {path.name for path in project.iterdir()} - {".venv", "build"}
+    make(project, "clean")
+    assert {path.name for path in project.iterdir()} == before
+
+
+def test_make_run_executes_the_notebooks_that_exist_and_exports_them(project):
+    shutil.copytree(ROOT / "helpers", project / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    python = project / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (project / ".venv" / ".installed").touch()
+    notebook = new_notebook(cells=[new_code_cell("from helpers.runtime import ROOT\nROOT")])
+    nbformat.write(notebook, project / "01_a.ipynb")
+    done, _ = make(project, "run", "PROFILE=smoke")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (project / "build").iterdir()) == ["01_a.ipynb", "01_a.pdf"]
+    cell = nbformat.read(project / "build" / "01_a.ipynb", as_version=4).cells[0]
+    assert str(project) in cell.outputs[0].data["text/plain"]
+
+
+def test_ci_runs_both_legs():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK) and "set -euo pipefail" in script
+    assert [line for line in script.splitlines() if line.startswith("make")] == ["make test", "make test-colab"]
