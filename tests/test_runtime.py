@@ -165,3 +165,26 @@ def test_git_revision_outside_a_checkout(tmp_path, monkeypatch):
 def test_git_revision_without_git(repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository))
     assert runtime.git_revision() == "unknown"
+
+
+@pytest.mark.parametrize(("flags", "fast"), [("fpu avx512f avx512_bf16", True), ("fpu avx512f", False), (None, False)])
+def test_bfloat16_on_a_cpu_that_says_so(tmp_path, monkeypatch, flags, fast):
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags:
+        cpuinfo.write_text(f"model name : any\nflags : {flags}\n")
+    monkeypatch.setattr(runtime, "Path", lambda name: cpuinfo if name == "/proc/cpuinfo" else Path(name))
+    assert runtime.fast_bfloat16(torch.device("cpu")) is fast
+    assert runtime.fast_bfloat16(torch.device("mps")) is False
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_on_a_gpu_that_has_it(monkeypatch, capability, fast):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert runtime.fast_bfloat16(torch.device("cuda")) is fast
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file"
+    assert runtime.write_atomically(path, b"one") == path and path.read_bytes() == b"one"
+    runtime.write_atomically(path, lambda file: file.write(b"two"))
+    assert path.read_bytes() == b"two" and list(path.parent.iterdir()) == [path]

@@ -3,6 +3,8 @@
 import functools
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,8 +14,8 @@ from helpers import training
 from helpers.checkpoints import read_safely
 from helpers.losses import SupervisedVAELoss, separation_mse
 from helpers.models import ImageUNet
-from helpers.runtime import UserError
-from helpers.training import fit, one_cycle
+from helpers.runtime import ROOT, UserError
+from helpers.training import fingerprint, fit, one_cycle
 
 torch.set_num_threads(1)
 
@@ -137,3 +139,19 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, bad, where):
         fit(Climber(), explode, numbers(2), state_path=path, **options)
     assert read_safely(path)["history"]["epoch"] == [1]  # the spoilt epoch is not kept
     assert fit(Climber(), climb, numbers(2), state_path=path, **options)["epoch"] == [1, 2, 3, 4]
+
+
+def test_every_setting_changes_the_fingerprint():
+    settings = [{"width": 16}, SupervisedVAELoss(beta=0.1), 32, "MNIST + Fashion-MNIST", separation_mse]
+    others = [{"width": 17}, SupervisedVAELoss(beta=0.2), 33, "embedded", climb]
+    key = fingerprint(*settings)
+    assert len(key) == 8 and int(key, 16) >= 0
+    for place, other in enumerate(others):
+        assert fingerprint(*settings[:place], other, *settings[place + 1 :]) != key
+    assert fingerprint({"width": 16}, SupervisedVAELoss(beta=0.1), 32, *settings[3:]) == key  # equal, not the same
+    done = subprocess.run(
+        [sys.executable, "-c", "from helpers.losses import *; from helpers.training import fingerprint as f;"
+         "print(f({'width': 16}, SupervisedVAELoss(beta=0.1), 32, 'MNIST + Fashion-MNIST', separation_mse))"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == key  # in another process, too: a resumed run finds its file
