@@ -73,3 +73,19 @@ def test_it_runs_without_data_and_network_and_leaves_published_results_alone(pat
     assert done.stat().st_size < LARGEST
     assert committed_files() == before
     assert typeset.notebook_to_pdf(done, tmp_path).stat().st_size > 10_000
+
+
+def test_the_first_one_can_load_its_models_instead_of_training(tmp_path, bare_environment):
+    bare_environment.setenv("BSS_DATA_DIR", str(tmp_path / "empty"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        bare_environment.setenv(name, "http://127.0.0.1:9")
+    notebook = nbformat.read(ROOT / "01_mnist_vae_bss.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("TRAIN = True", "TRAIN = False")
+    nbformat.write(notebook, tmp_path / "loads.ipynb")
+    done = report.execute_notebook(tmp_path / "loads.ipynb", tmp_path / "done", profile="smoke", timeout=300)
+    outputs = [output for cell in cells(done, "code") for output in cell.outputs]
+    said = [output["data"]["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})]
+    steps = {text.split(":")[0]: text for text in said if " dB**" in text}
+    after = re.search(r"to (\d+\.\d+)\)", steps["- clipping to the feasible interval"])
+    assert float(after[1]) > 20  # what was learnt on real images, far beyond two steps of smoke's training

@@ -3,7 +3,6 @@
 import errno
 import json
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
