@@ -1,0 +1,39 @@
+"""Tiny songs in the layouts of the corpora, for the tests of helpers.corpora and helpers.layouts."""
+
+import torch
+
+from helpers import audio
+
+RATE = 44_100
+STEMS = ("vocals", "drums", "bass", "other")
+
+
+def noise(channels, frames, seed=0):
+    """Return noise that 16 bits hold exactly."""
+    wave = torch.randn(channels, frames, generator=torch.Generator().manual_seed(seed)).clamp(-4, 4) / 20
+    return (wave * 32_768).round() / 32_768
+
+
+def write_song(folder, frames=3000, seed=0, names=STEMS, mixture=True, channels=2, ending="wav", rate=RATE):
+    waves = {name: noise(channels, frames, seed * 10 + number) for number, name in enumerate(names)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, wave in waves.items():
+        audio.write_audio(folder / f"{name}.{ending}", wave, rate)
+    if mixture:
+        audio.write_audio(folder / f"mixture.{ending}", sum(waves.values()), rate)
+    return waves
+
+
+def stub_streams(monkeypatch, waves, tmp_path):
+    """Let the five streams of every .stem.mp4 be these waveforms, as ffmpeg would unpack them."""
+    unpacked = []
+
+    def unpack(path, count, cache_dir=None):
+        unpacked.append(path.name)
+        for number, wave in enumerate(waves):
+            audio.write_audio(tmp_path / "unpacked" / f"{number}.wav", wave, RATE)
+        return [tmp_path / "unpacked" / f"{number}.wav" for number in range(count)]
+
+    monkeypatch.setattr(audio, "unpack_streams", unpack)
+    monkeypatch.setattr(audio, "ffmpeg", lambda: "ffmpeg")
+    return unpacked
