@@ -1,0 +1,150 @@
+"""Oracles: what masking could reach if the sources were known. And what every masking Separator here shares.
+
+A Separator is a callable `(waveform (channels, time), sample_rate) -> {source: waveform}`, with the same length, rate
+and channels to the sample. An oracle is made from the true sources of one track and separates that track's mixture:
+it shows how far masks of its kind, put on the mixture's spectrogram under the mixture's phase, could get.
+"""
+
+import math
+
+import torch
+
+from helpers.runtime import UserError
+from helpers.stft import STFT
+
+SECONDS = 0.064  # of a window, as most of the literature on singing voices has it: 1024 samples at 16 kHz
+LEAST_FRAMES = 8  # shorter input is padded with silence and cropped again: there must be neighbours to compare with
+
+
+class MaskSeparator:
+    """Base of the Separators that put one mask a source on the mixture's spectrogram; a subclass gives `masks`.
+
+    Args:
+        names: the sources' names, in the order of the masks.
+        n_fft: window length in samples; None: the power of two nearest to 64 ms, 1024 at 16 kHz, 2048 at 44.1 kHz.
+        hop_length: samples from frame to frame; None: a quarter of the window, or a half for the oracles.
+
+    The masks of a bin add up to one, so the estimates add up to the mixture. The phase is the mixture's.
+    """
+
+    overlap = 4  # windows over each sample, where no hop_length is given
+
+    def __init__(self, names, n_fft=None, hop_length=None):
+        self.names, self.n_fft, self.hop_length = tuple(names), n_fft, hop_length
+        if not self.names:
+            raise ValueError("a Separator needs the name of at least one source")
+
+    def __call__(self, waveform, sample_rate):
+        waveform = checked(waveform)
+        stft = self.stft(sample_rate).to(waveform.device)
+        with torch.no_grad():
+            spectrogram = stft(waveform[None])[0]  # (channels, bins, frames)
+            masks = self.masks(spectrogram, sample_rate)  # (sources, channels, bins, frames)
+            estimates = [stft.inverse(mask * spectrogram, length=waveform.shape[-1]) for mask in masks]
+        return dict(zip(self.names, estimates, strict=True))  # each (channels, time)
+
+    def masks(self, spectrogram, sample_rate):
+        """Return the masks `(sources, channels, bins, frames)` for a mixture `(channels, bins, frames)`, complex."""
+        raise NotImplementedError
+
+    def stft(self, sample_rate):
+        """Return the STFT for a sample rate."""
+        n_fft = self.n_fft or window_length(SECONDS, sample_rate)
+        return PaddedSTFT(n_fft, self.hop_length or n_fft // self.overlap)
+
+
+class PaddedSTFT(STFT):
+    """The STFT, with at least LEAST_FRAMES frames however short the waveform is."""
+
+    def frames(self, length):
+        """Frames of a waveform of `length` samples."""
+        return max(LEAST_FRAMES, super().frames(length))
+
+
+def window_length(seconds, sample_rate):
+    """Return the power of two nearest to so many seconds (by ratio), in samples; at least 16."""
+    return max(16, 2 ** round(math.log2(seconds * sample_rate)))
+
+
+def checked(waveform):
+    """Return a waveform as float32 after a look at it: ValueError for another shape, UserError for NaN or infinity."""
+    if waveform.dim() != 2 or not waveform.numel():
+        raise ValueError(f"a waveform is (channels, time), not empty, got {tuple(waveform.shape)}")
+    if not waveform.isfinite().all():
+        raise UserError("the waveform to separate holds NaN or infinity: export its file again")
+    return waveform.detach().float()
+
+
+class Oracle(MaskSeparator):
+    """Base of the oracles; a subclass gives `share`, from the magnitudes of the true sources to their masks.
+
+    Args:
+        sources: {name: waveform (channels, time)}, the true sources of the mixture that will be given.
+        n_fft, hop_length: as MaskSeparator's; the published figures stand for 1024 and 512 samples at 16 kHz.
+
+    Calling it with a mixture of another shape raises ValueError.
+    """
+
+    overlap = 2
+
+    def __init__(self, sources, n_fft=None, hop_length=None):
+        super().__init__(sources, n_fft, hop_length)
+        self.truth = torch.stack([checked(sources[name]) for name in self.names])  # (sources, channels, time)
+
+    def __call__(self, waveform, sample_rate):
+        if waveform.shape != self.truth.shape[1:]:
+            raise ValueError(f"made for mixtures {tuple(self.truth.shape[1:])}, got {tuple(waveform.shape)}")
+        return super().__call__(waveform, sample_rate)
+
+    def masks(self, spectrogram, sample_rate):
+        """Return the masks that the true sources give, whatever the mixture is."""
+        return self.share(self.true_magnitudes(spectrogram.device, sample_rate))
+
+    def true_magnitudes(self, device, sample_rate):
+        """Return the magnitudes of the true sources, `(sources, channels, bins, frames)`."""
+        return self.stft(sample_rate).to(device)(self.truth.to(device)).abs()
+
+    def share(self, magnitudes):
+        """Return masks of the shape of the sources' magnitudes, `(sources, channels, bins, frames)`."""
+        raise NotImplementedError
+
+
+class IdealBinaryMask(Oracle):
+    """IBM: every bin goes whole to the source that is loudest in it (Wang 2005), on a tie to the first of them."""
+
+    def share(self, magnitudes):
+        loudest = magnitudes.argmax(0)
+        return torch.nn.functional.one_hot(loudest, len(magnitudes)).movedim(-1, 0).float()
+
+
+class IdealRatioMask(Oracle):
+    """IRM: every bin is shared out in proportion to the sources' magnitudes to the given power.
+
+    Args:
+        power: 1 for magnitudes, 2 for energies (then it is the Wiener mask; MUSDB18's tables call that one IRM2).
+    """
+
+    def __init__(self, sources, power=1, n_fft=None, hop_length=None):
+        super().__init__(sources, n_fft, hop_length)
+        self.power = power
+
+    def share(self, magnitudes):
+        return shares(magnitudes, self.power)
+
+
+class IdealWienerMask(IdealRatioMask):
+    """Wiener: every bin is shared out in proportion to the sources' energies, the least squares if phases are random.
+
+    It does not know the phases: a mask made with them (or one above 1) would do better still.
+    """
+
+    def __init__(self, sources, n_fft=None, hop_length=None):
+        super().__init__(sources, 2, n_fft, hop_length)
+
+
+def shares(magnitudes, power=2):
+    """Return masks `m_j = a_j^power / Σ a_i^power` over the first dimension; equal ones where all are silent."""
+    scaled = magnitudes / magnitudes.amax(0).clamp_min(torch.finfo(magnitudes.dtype).tiny)  # no power underflows
+    weights = scaled**power
+    total = weights.sum(0)
+    return torch.where(total > 0, weights / total.clamp_min(1e-12), 1 / len(magnitudes))
