@@ -1,6 +1,7 @@
 """The command line, `python -m helpers`: arguments only, the work is done by the modules it calls."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,11 +14,51 @@ def parser():
 
     top = argparse.ArgumentParser(
         prog="python -m helpers",
-        description="Blind source separation: fetch data, run notebooks, export them, show what they found.",
+        description="Blind source separation: separate songs, evaluate models; fetch data, run and export notebooks.",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    fetch = commands.add_parser("fetch", help="download MNIST and Fashion-MNIST, verified; what is there is kept")
+    separate = commands.add_parser(
+        "separate",
+        help="take audio files apart, into DIR/SONG/SOURCE.wav",
+        description="Take audio files (WAV, FLAC, OGG, MP3; with ffmpeg M4A) apart, into DIR/SONG/SOURCE.wav: as long "
+        "as the input, at its sample rate, 16 bit, or 32-bit float where that would clip. Prints the files' names.",
+        epilog="example: python -m helpers separate song.mp3 -o separated --model repet-sim",
+    )
+    separate.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help="an audio file")
+    separate.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
+    separate.add_argument("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
+    _add_computing(separate)
+    separate.add_argument("--add-up", action="store_true", help="share what is left: the sources add up to INPUT")
+    separate.set_defaults(handler=_separate)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure models on a corpus: SDR, SIR, SAR, NSDR",
+        description="Measure models on tracks whose sources are known (BSS Eval 3). Prints the table, and the name of "
+        "the JSON file with every track's values. Nothing is downloaded.",
+        epilog="example: python -m helpers evaluate --model repet-sim wiener --data mir1k --limit 20",
+    )
+    evaluate.add_argument("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
+    evaluate.add_argument(
+        "--data", metavar="CORPUS", required=True,
+        help="mir1k, dsd100, musdb18hq, musdb18, multitrack (the first of the last three that is there), embedded, or "
+        "a folder of songs",
+    )  # fmt: skip
+    evaluate.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
+    evaluate.add_argument("--split", default="test", help="train, validation or test (default); all for a plain folder")
+    evaluate.add_argument("--limit", metavar="N", type=_positive(int), help="the first N tracks only")
+    _add_computing(evaluate)
+    evaluate.set_defaults(handler=_evaluate)
+
+    models = commands.add_parser("models", help="list the models and how good they were measured to be")
+    models.set_defaults(handler=_models)
+
+    fetch = commands.add_parser("fetch", help="download data sets, verified; what is there is kept")
+    fetch.add_argument(
+        "corpora", metavar="CORPUS", nargs="*",
+        help="mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, irmas (default: MNIST and Fashion-MNIST)",
+    )  # fmt: skip
     fetch.add_argument("--data", metavar="DIR", type=Path, help="the data folder (default: $BSS_DATA_DIR, else data/)")
     fetch.set_defaults(handler=_fetch)
 
@@ -39,10 +80,72 @@ def parser():
     return top
 
 
-def _fetch(options):
-    from helpers import images
+def _add_computing(command):
+    """Add the options that say where, and on how much at a time, a network computes."""
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
+    command.add_argument(
+        "--chunk", metavar="SECONDS", type=_positive(float), default=10.0,
+        help="a network sees so much at a time; less takes less memory (default: 10)",
+    )  # fmt: skip
 
-    images.fetch(options.data or data_dir())
+
+def _positive(kind):
+    """Return a function that reads a positive number of a kind from an argument."""
+
+    def read(text):
+        number = kind(text)
+        if not 0 < number < 1e9:
+            raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+        return number
+
+    read.__name__ = "number"
+    return read
+
+
+def _separate(options):
+    from helpers import separation
+
+    show = separation.progress_line("separating")
+    separator = separation.load_separator(options.model, options.device, options.chunk, show)
+    failed = False
+    for _, files, error in separation.separate_files(options.inputs, options.output, separator, options.add_up):
+        if error:
+            failed = True
+            _complain(error)
+        for file in files:
+            print(file, flush=True)
+    return int(failed)
+
+
+def _evaluate(options):
+    from helpers import evaluation
+    from helpers.results import load_results, to_table
+    from helpers.separation import progress_line
+
+    path = evaluation.evaluate_models(
+        options.models, options.data, options.split, options.limit, options.data_dir, options.device, options.chunk,
+        progress_line("evaluating"),
+    )  # fmt: skip
+    found = load_results(path)
+    print(f"{found['title']}\n{found['metric']}\n{found['protocol']}\n{to_table(found, digits=2)}\n{path}")
+
+
+def _models(options):
+    from helpers.evaluation import list_models
+
+    columns = {"model": 22, "kind": 16, "sources": 22}
+    print("".join(f"{column:{width}}" for column, width in columns.items()) + "measured")
+    for row in list_models():
+        print("".join(f"{row.get(column, ''):{width - 1}} " for column, width in columns.items()) + row["measured"])
+
+
+def _fetch(options):
+    from helpers import corpora, images
+
+    for name in options.corpora:
+        print(corpora.fetch(name, options.data or data_dir()))
+    if not options.corpora:
+        images.fetch(options.data or data_dir())
 
 
 def _run(options):
@@ -64,18 +167,24 @@ def _table(options):
     print(results_table(*options.folders))
 
 
+def _complain(error):
+    print(f"python -m helpers: error: {error}", file=sys.stderr)
+
+
 def main(arguments=None):
     """Run one command; return the exit status: 0, 1 for what the user can mend, 130 where interrupted."""
     options = parser().parse_args(arguments)
     try:
-        options.handler(options)
+        return options.handler(options) or 0
     except UserError as error:
-        print(f"python -m helpers: error: {error}", file=sys.stderr)
+        _complain(error)
         return 1
     except KeyboardInterrupt:
         print("\npython -m helpers: interrupted", file=sys.stderr)
         return 130
-    return 0
+    except BrokenPipeError:  # as of `... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        return 141
 
 
 if __name__ == "__main__":

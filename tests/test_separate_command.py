@@ -1,0 +1,293 @@
+"""`separate`, `evaluate` and `models` as a user calls them: files in and out, bad input of every kind, exit status."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from audio_models import Broken, Identity, noise, register
+
+from helpers import audio, runtime, separation
+from helpers.__main__ import main
+from helpers.checkpoints import save_checkpoint
+from helpers.runtime import ROOT
+
+RATE = 16_000
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch, bare_environment):
+    register(monkeypatch)
+    monkeypatch.setattr(audio, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(runtime, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(separation, "FOLDERS", (tmp_path / "checkpoints",))
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path / "checkpoints" / "mine.pt", Identity(8000))
+    save_checkpoint(tmp_path / "checkpoints" / "exact.pt", Identity(RATE, parts=(1.0, 0.0)))
+    return tmp_path
+
+
+def tone(seconds=1.0, rate=RATE, channels=2):
+    times = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
+    return (0.4 * torch.sin(2 * torch.pi * 440 * times)).float().expand(channels, -1).contiguous()
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def separate(*arguments, model="exact"):
+    return main(["separate", *map(str, arguments), "-o", "out", "--model", str(model), "--device", "cpu"])
+
+
+# ---- good input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_every_format_becomes_a_folder_of_sources(home, capsys, ending):
+    audio.write_audio(f"song.{ending}", tone(), RATE)
+    assert separate(f"song.{ending}", model="mine") == 0
+    assert files(home / "out") == ["song/accompaniment.wav", "song/vocals.wav"]
+    shown = capsys.readouterr()
+    assert shown.out.split() == ["out/song/vocals.wav", "out/song/accompaniment.wav"] and shown.err == ""
+    read, rate = audio.read_audio(f"song.{ending}")
+    for name, part in (("vocals", 0.75), ("accompaniment", 0.25)):
+        found, found_rate = audio.read_audio(f"out/song/{name}.wav")
+        assert found_rate == rate == RATE and found.shape == read.shape
+        middle = slice(4000, 12_000)
+        assert (found[:, middle] - part * read[:, middle]).abs().max() < 2e-3
+
+
+def test_m4a_goes_through_ffmpeg(home, capsys):
+    try:
+        program = audio.ffmpeg()
+    except runtime.UserError:
+        (home / "song.m4a").write_bytes(b"x")
+        assert separate("song.m4a") == 1
+        assert "need the program ffmpeg" in capsys.readouterr().err
+        return
+    audio.write_audio("song.wav", tone(), RATE)
+    subprocess.run([program, "-v", "error", "-i", "song.wav", "-c:a", "aac", "song.m4a"], check=True)
+    assert separate("song.m4a") == 0
+    assert audio.audio_shape("out/song/vocals.wav").frames == audio.audio_shape("song.m4a").frames
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"),
+    [(8000, 1, "PCM_U8"), (96_000, 2, "PCM_24"), (44_100, 6, "PCM_16"), (11_025, 1, "FLOAT"), (RATE, 2, "DOUBLE")],
+)
+@pytest.mark.parametrize("frames", [1, 4001])
+def test_odd_files_come_back_as_long_as_they_were(rate, channels, subtype, frames):
+    audio.write_audio("song.wav", noise(channels, frames), rate, subtype)
+    assert separate("song.wav", model="mine") == 0
+    assert audio.audio_shape("out/song/vocals.wav") == audio.Shape(rate, channels, frames)
+
+
+def test_samples_are_kept_and_loud_ones_are_written_as_floats():
+    audio.write_audio("quiet.wav", noise(2, 5000), RATE)
+    audio.write_audio("loud.wav", 20 * noise(2, 5000), RATE, "FLOAT")
+    assert separate("quiet.wav", "loud.wav") == 0
+    for name, subtype in (("quiet", "PCM_16"), ("loud", "FLOAT")):
+        assert soundfile.info(f"out/{name}/vocals.wav").subtype == subtype
+        assert torch.equal(audio.read_audio(f"out/{name}/vocals.wav")[0], audio.read_audio(f"{name}.wav")[0])
+
+
+def test_silence_stays_silent():
+    audio.write_audio("song.wav", torch.zeros(2, 5000), RATE)
+    assert separate("song.wav", model="hpss") == 0
+    assert not audio.read_audio("out/song/vocals.wav")[0].any()
+
+
+def test_add_up_makes_the_files_add_up():
+    save_checkpoint("weak.pt", Identity(8000, parts=(0.3, 0.1)))
+    audio.write_audio("song.wav", noise(2, 30_000), 44_100, "FLOAT")
+    assert separate("song.wav", "--add-up", model="weak.pt") == 0
+    total = sum(audio.read_audio(f"out/song/{name}.wav")[0] for name in ("vocals", "accompaniment"))
+    assert (total - audio.read_audio("song.wav")[0]).abs().max() < 2**-14
+
+
+def test_a_later_run_replaces_an_earlier_one_and_keeps_other_files(home):
+    audio.write_audio("song.wav", tone(), RATE)
+    assert separate("song.wav") == 0
+    (home / "out" / "song" / "notes.txt").write_text("mine")
+    audio.write_audio("song.wav", tone(0.5), RATE)
+    assert separate("song.wav", "song.wav") == 0
+    assert files(home / "out") == ["song/accompaniment.wav", "song/notes.txt", "song/vocals.wav"]
+    assert audio.audio_shape("out/song/vocals.wav").frames == RATE // 2
+
+
+def test_songs_of_one_name_get_folders_of_their_own(home):
+    for folder in ("a", "b"):
+        audio.write_audio(f"{folder}/song.wav", tone(), RATE)
+    assert separate("a/song.wav", "b/song.wav") == 0
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["a-song.wav", "b-song.wav"]
+
+
+# ---- bad input ---------------------------------------------------------------------------------------------------
+
+
+def make_nan():
+    samples = noise(1, 1000).numpy().T.copy()
+    samples[500] = np.nan
+    soundfile.write("bad.wav", samples, RATE, "FLOAT")
+
+
+def make_cut():
+    audio.write_audio("whole.flac", noise(2, 40_000), RATE)
+    data = Path("whole.flac").read_bytes()
+    Path("bad.flac").write_bytes(data[: len(data) // 2])
+
+
+BAD = {
+    "absent": (lambda: None, "nowhere.wav", "there is no file nowhere.wav: check its name"),
+    "folder": (lambda: os.mkdir("bad"), "bad", "bad is a folder: give the audio files in it"),
+    "no bytes": (lambda: Path("bad.wav").touch(), "bad.wav", "bad.wav cannot be read as audio"),
+    "no audio": (lambda: Path("bad.mp3").write_text("text " * 999), "bad.mp3", "bad.mp3 cannot be read as audio"),
+    "no samples": (lambda: soundfile.write("bad.wav", np.zeros((0, 2)), RATE), "bad.wav", "bad.wav holds no samples"),
+    "NaN": (make_nan, "bad.wav", "bad.wav holds samples that are no finite numbers: export it again"),
+    "cut": (make_cut, "bad.flac", "bad.flac is cut short"),
+    "wrong ending": (lambda: Path("bad.m4a").write_text("text"), "bad.m4a", "bad.m4a"),
+}
+
+
+@pytest.mark.parametrize("make, name, words", BAD.values(), ids=BAD)
+def test_a_bad_input_is_one_sentence_and_the_others_are_done(home, capsys, make, name, words):
+    make()
+    for good in ("first", "last"):
+        audio.write_audio(f"{good}.wav", tone(0.2), RATE)
+    assert separate("first.wav", name, "last.wav") == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1 and shown.err.startswith("python -m helpers: error: ")
+    assert words in shown.err or "ffmpeg" in shown.err
+    assert shown.out.count("\n") == 4
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["first", "last"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_files_that_may_not_be_read(capsys):
+    audio.write_audio("song.wav", tone(0.2), RATE)
+    os.chmod("song.wav", 0)
+    assert separate("song.wav") == 1 and "may not be read: change its permissions" in capsys.readouterr().err
+
+
+def test_nothing_is_left_where_nothing_could_be_done(home, capsys):
+    assert separate("nowhere.wav") == 1
+    assert not (home / "out").exists() and capsys.readouterr().out == ""
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_any_work(home, capsys, monkeypatch):
+    audio.write_audio("song.wav", tone(0.2), RATE)
+    (home / "out").write_text("a file")
+    monkeypatch.setattr(separation.ModelSeparator, "__call__", pytest.fail)
+    assert separate("song.wav") == 1
+    shown = capsys.readouterr().err
+    assert "cannot write to out/song (" in shown and "choose another folder" in shown and shown.count("\n") == 1
+
+
+def test_a_full_disk_leaves_the_earlier_result_and_no_scraps(home, capsys):
+    """A limit of the size of files makes writing fail half-way, as a full disk does."""
+    audio.write_audio("song.wav", tone(0.2), RATE)
+    assert separate("song.wav") == 0
+    before = (home / "out/song/vocals.wav").read_bytes()
+    audio.write_audio("song.wav", tone(3), RATE)
+    capsys.readouterr()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        status = separate("song.wav")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    shown = capsys.readouterr()
+    assert status == 1 and "cannot write out/song/vocals.wav" in shown.err and "free disk space" in shown.err
+    assert files(home / "out") == ["song/accompaniment.wav", "song/vocals.wav"] and ".part" not in shown.err
+    assert (home / "out/song/vocals.wav").read_bytes() == before and shown.out == ""
+
+
+def test_a_model_that_fails_is_told_for_each_input(home, capsys):
+    save_checkpoint("broken.pt", Broken())
+    audio.write_audio("song.wav", tone(0.2), RATE)
+    assert separate("song.wav", model="broken.pt") == 1
+    assert "the Broken gave NaN" in capsys.readouterr().err and not (home / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [("lstm", "not trained yet"), ("nothing", "there is no model 'nothing'"), ("irm", "needs the true sources"),
+     ("x/absent.pt", "there is no checkpoint")],
+)  # fmt: skip
+def test_a_model_that_cannot_be_had_is_told_once(home, capsys, model, words):
+    audio.write_audio("song.wav", tone(0.2), RATE)
+    assert separate("song.wav", "song.wav", model=model) == 1
+    shown = capsys.readouterr()
+    assert words in shown.err and shown.err.count("\n") == 1 and not (home / "out").exists()
+
+
+def test_an_interrupted_run_leaves_no_scraps(home, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    audio.write_audio("song.wav", tone(0.2), RATE)
+    monkeypatch.setattr(separation.ModelSeparator, "__call__", interrupt)
+    assert separate("song.wav") == 130
+    assert files(home / "out") == [] and "interrupted" in capsys.readouterr().err
+
+
+# ---- the other commands ------------------------------------------------------------------------------------------
+
+
+def test_evaluate_prints_the_table_and_writes_the_file(home, capsys):
+    for song in ("one", "two"):
+        for seed, source in enumerate(("vocals", "drums")):
+            audio.write_audio(f"songs/{song}/{source}.wav", noise(1, 9000, seed + len(song)), RATE)
+    arguments = ["evaluate", "--model", "mixture", "ibm", "--data", "songs", "--split", "all", "--device", "cpu"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert "songs (2 songs), all: mixture, ibm" in shown.out and "NSDR" in shown.out and "BSS Eval 3" in shown.out
+    path = shown.out.splitlines()[-1]
+    assert path == str(home / "build/results/evaluate_songs-all-mixture-ibm.json") and os.path.exists(path)
+    assert main([*arguments[:-4], "--split", "test"]) == 1
+    assert "error" in capsys.readouterr().err
+
+
+def test_models_lists_everything(capsys):
+    assert main(["models"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("mine ", "audio, 8 kHz", "hpss", "oracle", "not trained yet", "measured"):
+        assert words in shown
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["separate"], ["separate", "a.wav", "--model", "x"], ["separate", "a.wav", "-o", "out"], ["evaluate"],
+     ["evaluate", "--model", "x", "--data", "y", "--limit", "0"],
+     ["separate", "a.wav", "-o", "o", "--model", "x", "--chunk", "nan"], ["models", "x"]],
+)  # fmt: skip
+def test_wrong_usage_is_status_2(capsys, wrong):
+    with pytest.raises(SystemExit) as caught:
+        main(wrong)
+    assert caught.value.code == 2 and capsys.readouterr().err.startswith("usage: python -m helpers")
+
+
+@pytest.mark.parametrize("command", ["separate", "evaluate", "models"])
+def test_help_reads_well(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0 and shown.startswith(f"usage: python -m helpers {command}")
+
+
+def test_as_a_process_of_its_own(home):
+    audio.write_audio("song.mp3", tone(), RATE)
+    command = [sys.executable, "-m", "helpers", "separate", home / "song.mp3", home / "nowhere.mp3"]
+    command += ["-o", home / "out", "--model", "hpss"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere.mp3" in done.stderr
+    assert done.stdout.splitlines() == [str(home / "out/song" / f"{name}.wav") for name in ("vocals", "accompaniment")]
