@@ -148,7 +148,8 @@ def resample(waveform, rate, new_rate):
     """Return a CPU waveform (channels, time) at `new_rate`; resampled_length() says how long."""
     if rate == new_rate:
         return waveform
-    samples = soxr.resample(waveform.T.contiguous().numpy(), rate, new_rate)  # (time, channels)
+    laid_out = np.array(waveform.numpy().T, order="C")  # a copy: soxr reads the strides, even of a single sample
+    samples = soxr.resample(laid_out, rate, new_rate)  # (time, channels)
     return _fit(torch.from_numpy(np.ascontiguousarray(samples.T)), resampled_length(waveform.shape[-1], rate, new_rate))
 
 
