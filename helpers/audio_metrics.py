@@ -97,7 +97,7 @@ def framewise_v4(references, estimates, sample_rate):
     signals = [signal.movedim(1, 2).numpy() for signal in (references, estimates)]  # (sources, time, channels)
     ratios = museval.evaluate(*signals, win=sample_rate, hop=sample_rate)
     return {
-        name: torch.from_numpy(values).nanmedian(dim=1).values
+        name: torch.from_numpy(values).nanquantile(0.5, dim=1)  # nanmedian takes the lower of two
         for name, values in zip(("SDR", "ISR", "SIR", "SAR"), ratios, strict=True)
     }
 

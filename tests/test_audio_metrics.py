@@ -149,7 +149,7 @@ def test_framewise_takes_medians_over_frames_of_a_second(monkeypatch):
 
     def evaluate(references, estimates, win, hop):
         seen.update(shape=estimates.shape, win=win, hop=hop)
-        frames = np.array([[1.0, np.nan, 3.0, 10.0], [np.nan] * 4])
+        frames = np.array([[1.0, np.nan, 2.0, 4.0, 10.0], [np.nan] * 5])
         return frames, frames + 1, frames + 2, frames + 3
 
     monkeypatch.setitem(sys.modules, "museval", types.SimpleNamespace(evaluate=evaluate))
