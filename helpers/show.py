@@ -166,14 +166,16 @@ class LiveBoard:
 
     epochs: how many there will be, if known; every: redraw after this many (the first and the last are drawn too);
     pictures: called at each redrawing, returns rows for `image_grid` (about eight columns look well); label: the
-    loss and its unit; log: a logarithmic loss axis. Without a notebook it only prints. The saved notebook keeps the
-    lines and the last figure: the figure is replaced under its display id, nothing is cleared.
+    loss and its unit; log: a logarithmic loss axis; terms: further terms of the history, each drawn below the loss.
+    Without a notebook it only prints. The saved notebook keeps the lines and the last figure: the figure is replaced
+    under its display id, nothing is cleared.
     """
 
-    def __init__(self, epochs=None, every=1, pictures=None, label="loss", log=False):
+    def __init__(self, epochs=None, every=1, pictures=None, label="loss", log=False, terms=()):
         if every < 1:
             raise ValueError(f"every must be at least 1 epoch, got {every}")
         self.epochs, self.every, self.pictures, self.label, self.log = epochs, every, pictures, label, log
+        self.terms = ("loss", *terms)
         self.shown = None  # the display id of the figure, once there is one
         self.printed = 0  # epochs whose line is out
 
@@ -190,13 +192,17 @@ class LiveBoard:
         """Return the board as it stands: losses at the left, pictures at the right."""
         rows = self.pictures() if self.pictures else None
         if not rows:
-            return curves(history, labels={"loss": self.label}, log=self.log)
+            return curves(history, self.terms, labels={"loss": self.label}, log=self.log)
         _, (height, width, count) = _stacks(rows)
         share = WIDTH * 0.62
-        fig = Picture(WIDTH, max(2.8, 0.3 + (share - 1.2) / count * len(rows) * height / width))
-        losses, grid = fig.subplots(1, 2, width_ratios=[WIDTH - share, share])
-        _draw_curves(losses, history, "loss", self.label, self.log)
-        losses.set_xlim(0, self.epochs)
+        tall = max(2.8, 1.9 * len(self.terms))
+        fig = Picture(WIDTH, max(tall, 0.3 + (share - 1.2) / count * len(rows) * height / width))
+        places = fig.add_gridspec(len(self.terms), 2, width_ratios=[WIDTH - share, share])
+        for row, term in enumerate(self.terms):
+            losses = fig.add_subplot(places[row, 0])
+            _draw_curves(losses, history, term, self.label if term == "loss" else term, self.log)
+            losses.set_xlim(0, self.epochs)
+        grid = fig.add_subplot(places[:, 1])
         _draw_grid(grid, rows, interpolation="hanning")  # the pictures are too small to keep every pixel square
         grid.set_title(f"after epoch {history['epoch'][-1]}")
         return fig

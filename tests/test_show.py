@@ -148,6 +148,19 @@ def test_the_board_draws_losses_beside_pictures():
     assert len(show.LiveBoard().figure(history(5, best=4)).axes) == 1
 
 
+def test_the_board_draws_further_terms_below_the_loss():
+    past = history(5, best=4)
+    for split in ("train", "validation"):
+        past[split]["kl"] = [2.0] * 5
+    board = show.LiveBoard(epochs=40, pictures=lambda: {"mixture": torch.zeros(3, 20, 30)}, label="nats", terms=["kl"])
+    loss, kl, grid = board.figure(past).axes
+    assert (loss.get_ylabel(), kl.get_ylabel()) == ("nats", "kl")
+    assert loss.get_position().y0 > kl.get_position().y1 and grid.get_position().x0 > kl.get_position().x1
+    assert list(kl.lines[0].get_ydata()) == [2.0] * 5
+    board.pictures = None
+    assert [axes.get_ylabel() for axes in board.figure(past).axes] == ["nats", "kl"]
+
+
 TRAINING = """
 import hashlib, torch
 from helpers import show
