@@ -29,7 +29,7 @@ def parser():
     separate.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     separate.add_argument("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
     _add_computing(separate)
-    separate.add_argument("--add-up", action="store_true", help="share what is left: the sources add up to INPUT")
+    separate.add_argument("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
     separate.set_defaults(handler=_separate)
 
     evaluate = commands.add_parser(
@@ -42,8 +42,8 @@ def parser():
     evaluate.add_argument("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
     evaluate.add_argument(
         "--data", metavar="CORPUS", required=True,
-        help="mir1k, dsd100, musdb18hq, musdb18, multitrack (the first of the last three that is there), embedded, or "
-        "a folder of songs",
+        help="mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, multitrack (the first of MUSDB18-HQ, DSD100, MUSDB18 and "
+        "its previews that is there), embedded (songs made by code), or a folder of songs: FOLDER/SONG/SOURCE.wav",
     )  # fmt: skip
     evaluate.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default); all for a plain folder")
@@ -51,15 +51,30 @@ def parser():
     _add_computing(evaluate)
     evaluate.set_defaults(handler=_evaluate)
 
-    models = commands.add_parser("models", help="list the models and how good they were measured to be")
+    models = commands.add_parser(
+        "models",
+        help="list the models and how good they were measured to be",
+        description="List what `separate` and `evaluate` take by name, with what the results files say of each: "
+        "networks of audio, baselines, and oracles, which need the true sources (`evaluate` only). The networks of "
+        "images, listed too, belong to notebook 01.",
+    )
     models.set_defaults(handler=_models)
 
-    fetch = commands.add_parser("fetch", help="download data sets, verified; what is there is kept")
+    fetch = commands.add_parser(
+        "fetch",
+        help="download data sets, verified; what is there is kept",
+        description="Download data sets, verify and unpack them. What is there is kept, and a broken download goes on "
+        "where it stopped. Prints the folders.",
+        epilog="example: python -m helpers fetch mir1k musdb18-7s",
+    )
     fetch.add_argument(
         "corpora", metavar="CORPUS", nargs="*",
-        help="mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, irmas (default: MNIST and Fashion-MNIST)",
+        help="mir1k (1.3 GB), dsd100 (14 GB), musdb18hq (22.7 GB), musdb18 (4.7 GB), musdb18-7s (its 7 s previews, "
+        "147 MB), irmas (3.2 GB); none: MNIST and Fashion-MNIST",
     )  # fmt: skip
-    fetch.add_argument("--data", metavar="DIR", type=Path, help="the data folder (default: $BSS_DATA_DIR, else data/)")
+    fetch.add_argument(
+        "--data-dir", metavar="DIR", type=Path, help="the data folder (default: $BSS_DATA_DIR, else data/)"
+    )
     fetch.set_defaults(handler=_fetch)
 
     run = commands.add_parser("run", help="execute notebooks, export them as PDF, print their results")
@@ -82,7 +97,10 @@ def parser():
 
 def _add_computing(command):
     """Add the options that say where, and on how much at a time, a network computes."""
-    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+        help="what a network runs on (default: auto, a GPU where there is one)",
+    )  # fmt: skip
     command.add_argument(
         "--chunk", metavar="SECONDS", type=_positive(float), default=10.0,
         help="a network sees so much at a time; less takes less memory (default: 10)",
@@ -143,9 +161,9 @@ def _fetch(options):
     from helpers import corpora, images
 
     for name in options.corpora:
-        print(corpora.fetch(name, options.data or data_dir()))
+        print(corpora.fetch(name, options.data_dir or data_dir()))
     if not options.corpora:
-        images.fetch(options.data or data_dir())
+        images.fetch(options.data_dir or data_dir())
 
 
 def _run(options):

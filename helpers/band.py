@@ -33,6 +33,11 @@ def pluck(pitch, sample_rate, decay, damping, bright, spot, stiff):
     lag = 0.001 * hertz + 0.004 * 300 * np.log1p(hertz / 300)  # a body speaks a few milliseconds later in the bass
     pick = pick * (hertz < TOP * sample_rate) * np.exp(-2j * np.pi * lag)
     sound = np.fft.irfft(pick / (1 - loop * np.exp(-2j * np.pi * partial)), count)
+    # what the pick does before it lets go stands at the end of the circle: its last milliseconds go before the rest
+    rise, fall = int(0.005 * sample_rate), int(0.05 * sample_rate)
+    sound = np.roll(sound, rise)[: int(decay * sample_rate)]
+    sound[:rise] *= np.linspace(0, 1, rise)
+    sound[-fall:] *= np.linspace(1, 0, fall)
     return sound / np.sqrt(np.mean(sound[: int(0.2 * sample_rate)] ** 2))
 
 

@@ -3,7 +3,6 @@
 load_corpus() is the way in. Sources are called alike everywhere: vocals, drums, bass, other; vocals, accompaniment.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -50,8 +49,8 @@ KINDS = {
         ),
         1000,
         "MIR-1K, {count} of 1,000 clips",
-        "singers abjones and amy train, but for the songs " + ", ".join(layouts.MIR1K_VALIDATION) + ", which validate; "
-        "the other singers test; mixed at 0 dB",
+        "the usual protocol, singers abjones and amy train and validate, all others test, mixed at 0 dB; "
+        "whole songs validate: " + ", ".join(layouts.MIR1K_VALIDATION),
         ("vocals", "accompaniment"),
     ),
     "dsd100": Kind(
@@ -128,7 +127,7 @@ KINDS = {
     ),
 }
 PREVIEWS = "musdb18-7s"
-MULTITRACK = ("dsd100", "musdb18hq", "musdb18")  # too large to fetch unasked: the previews take their place online
+LARGE = ("dsd100", "musdb18hq", "musdb18")  # too large to fetch unasked: the previews take their place online
 
 
 def load_corpus(
@@ -205,7 +204,7 @@ def split_table(*corpora):
 
 def remedy(name, folder):
     """Return what to do about a corpus that is missing or damaged."""
-    return f"run `python -m helpers fetch {name} --data {folder}` to download it ({KINDS[name].archive.about})"
+    return f"run `python -m helpers fetch {name} --data-dir {folder}` to download it ({KINDS[name].archive.about})"
 
 
 def place(name, folder):
@@ -242,7 +241,7 @@ def _choose(name, folder, source, download):
     """
     if place(name, folder):
         return name
-    small = name not in MULTITRACK
+    small = name not in LARGE
     if download and (small or source == "real") and downloads.online(KINDS[name].archive.urls):
         fetch(name, folder)
         return name
@@ -308,10 +307,11 @@ def _own_folder(folder, split, cache_dir):
     if split not in (parts or ["all"]):
         have = f"has the splits {', '.join(parts)}" if parts else "has no subfolders train, validation and test"
         raise UserError(f"{folder} {have}: make '{split}' and put songs there, or take split='{(parts or ['all'])[0]}'")
-    tracks = layouts.song_folder(folder / split if parts else folder, cache_dir, split)
+    there = folder / split if parts else folder
+    tracks = layouts.song_folder(there, cache_dir, split)
     if not tracks:
-        raise UserError(f"{folder / split if parts else folder} holds no songs: put folders of stems there")
-    if any(track.name + ".stem.mp4" in os.listdir(folder / split if parts else folder) for track in tracks):
+        raise UserError(f"{there} holds no songs: put folders of stems there")
+    if any(there.glob("*.stem.mp4")):
         audio.ffmpeg()
     for track in tracks:
         if set(track.stems) != set(tracks[0].stems):

@@ -116,7 +116,7 @@ def banner(image_set):
 
 def remedy(folder):
     """Return what to do about missing or damaged files of a data folder."""
-    return f"run `python -m helpers fetch --data {folder}` to download it"
+    return f"run `python -m helpers fetch --data-dir {folder}` to download it"
 
 
 def on_disk(path):

@@ -4,6 +4,7 @@ Nothing is read here, not even headers, except in a folder of the user's own.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from helpers import audio
@@ -85,9 +86,7 @@ def with_validation(tracks):
     held = hold_out(training.values(), every=5, offset=2)
     chosen = known if len(known) > 1 else {name for name, artist in training.items() if artist in held}
     return [
-        Track(track.name, track.sample_rate, track.stems, track.mix, "validation", track.artist, track.song)
-        if track.name in chosen and track.split == "train"
-        else track
+        replace(track, split="validation") if track.name in chosen and track.split == "train" else track
         for track in tracks
     ]
 

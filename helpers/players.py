@@ -10,11 +10,10 @@ import soundfile
 import torch
 from IPython.display import HTML
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from helpers import audio
 from helpers.runtime import UserError
-from helpers.show import COLOURS, CYCLE, Picture
+from helpers.show import COLOURS, CYCLE, Picture, light
 
 SECONDS, LONGEST = 12.0, 30.0  # of a clip: a notebook carries its bytes
 MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -23,9 +22,7 @@ INK = {  # a source has one colour everywhere
     "mixture": COLOURS["mixture"], "vocals": "#0072B2", "accompaniment": "#D55E00", "drums": "#009E73",
     "bass": "#E69F00", "other": "#CC79A7",
 }  # fmt: skip
-CELL = "border:none;text-align:left;vertical-align:middle;padding:2px 8px 2px 0;background:none"
-PICTURE_WIDTH = 560  # pixels, of a row's picture
-SHADES = 96  # colours of a row's picture: more would only make the notebook heavier
+PLAYER_WIDTH, PICTURE_WIDTH = 290, 560  # pixels, in a row
 
 
 def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, n_fft=None, highest=None):
@@ -58,14 +55,17 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, n_fft=None, highe
     rows = []
     for (name, clip), picture in zip(clips.items(), pictures, strict=True):
         sound, media = _encode(clip * gain, sample_rate, kind)
+        # the name in the page's own colour, which can be read on a light or a dark one, beside a bar of the source's
         rows.append(
-            f'<tr style="background:none"><td style="{CELL}">'
-            f'<span style="display:block;font-weight:bold;color:{_ink(name)}">{html.escape(name)}</span> '
-            f'<audio controls preload="metadata" style="width:230px" src="data:{media};base64,{sound}"></audio></td>'
-            f'<td style="{CELL}"><img width="{PICTURE_WIDTH}" alt="" src="data:image/png;base64,{picture}"></td></tr>'
+            '<div style="display:flex;flex-wrap:wrap;align-items:center;gap:0 10px;margin:4px 0">'
+            f'<div style="width:{PLAYER_WIDTH}px"><p style="font-weight:bold;overflow-wrap:anywhere;margin:0 0 2px;'
+            f'padding-left:6px;border-left:6px solid {_ink(name)}">{html.escape(name)}</p>'
+            '<p style="margin:0"><audio controls preload="metadata" style="width:100%" '
+            f'src="data:{media};base64,{sound}"></audio></p></div>'
+            f'<img style="width:{PICTURE_WIDTH}px;max-width:100%" alt="" src="data:image/png;base64,{picture}"></div>'
         )
     lines = "".join(f'<p style="margin:2px 0">{html.escape(note)}</p>' for note in notes)
-    return HTML(f'<table style="border:none;border-collapse:collapse">{"".join(rows)}</table>{lines}')
+    return HTML("".join(rows) + lines)
 
 
 def spectrograms(waveforms, sample_rate, n_fft=2048, hop_length=None, title=None, highest=None, columns=2):
@@ -200,16 +200,14 @@ def _envelope(clip, sample_rate, start, points=1000):
 
 
 def _small_png(fig):
-    """Return a figure as a PNG of few colours, at twice its size in pixels for sharp screens."""
-    raw, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(raw, format="png", dpi=150)
-    picture = Image.open(raw).convert("RGB").quantize(SHADES, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    picture.save(small, format="png", optimize=True)
-    return small.getvalue()
+    """Return a figure as a light PNG, at twice its size in pixels for sharp screens."""
+    png = io.BytesIO()
+    fig.savefig(png, format="png", dpi=150)
+    return light(png)
 
 
 def _ink(name):
-    """Return the colour of a source: by its first word that has one, else the first free one of the style."""
+    """Return the colour of the source that a name speaks of, else the last one of the style."""
     for source, colour in INK.items():
         if source in name.lower():
             return colour

@@ -17,6 +17,7 @@ from helpers.runtime import UserError, write_atomically
 
 FIGURE_BYTES = 300_000  # the notebooks and the report carry many figures: none may be heavier
 FIGURE_DPI = (110, 90, 70)  # tried in this order until the file is light enough
+ROUNDING = 1e-9  # what is smaller is a zero that was computed
 SCHEMA = {
     "title": str, "notebook": str, "name": str, "data": str, "embedded": bool, "split": str, "items": int,
     "metric": str, "protocol": str, "profile": str, "seed": int, "device": str, "seconds": (int, float),
@@ -121,8 +122,8 @@ def to_table(results, columns=None, digits=None):
 
     results: what `load` returns, or its rows. columns: which ones and in what order, or a dict {column: heading};
     default: all. digits: decimals, a number or {column: number}; default: as many as keep one significant digit of
-    the narrowest interval, or three significant digits. A column of small numbers is shown in units of a power of
-    ten, named in its heading. An absent cell is shown as '–'.
+    the narrowest interval that is more than rounding, or three significant digits. A column of small numbers is shown
+    in units of a power of ten, named in its heading. An absent cell is shown as '–'.
     """
     rows = results["rows"] if isinstance(results, dict) else results
     present = list(dict.fromkeys(key for row in rows for key in row))
@@ -149,16 +150,17 @@ def _format_column(rows, column, heading, digits):
     numbers = [value for value, *_ in cells if _is_number(value)]
     if not any(isinstance(number, float) for number in numbers):
         return heading, [_text(value) for value, *_ in cells]
-    sizes = [abs(number) for number in numbers if number] or [1.0]
+    sizes = [abs(number) for number in numbers if abs(number) > ROUNDING] or [1.0]
     power = math.floor(math.log10(median(sizes))) if median(sizes) < 0.01 else 0
     if digits is None:
         halves = [(high - low) / 2 for _, low, high, _ in cells if low is not None]
-        halves = [half for half in halves + [std for *_, std in cells if std is not None] if half > 0]
+        halves += [std for *_, std in cells if std is not None]
+        halves = [half for half in halves if half > 1e-6 * max(sizes)]
         finest = min(halves) if halves else max(sizes) / 100
         digits = min(5, max(1, power - math.floor(math.log10(finest))))
     texts = []
     for value, *spread in cells:
-        mean, low, high, std = (f"{x / 10.0**power:.{digits}f}" if _is_number(x) else None for x in (value, *spread))
+        mean, low, high, std = (f"{x / 10.0**power:z.{digits}f}" if _is_number(x) else None for x in (value, *spread))
         interval = f" [{low}, {high}]" if low else f" ± {std}" if std else ""
         texts.append(mean + interval if mean else _text(value))
     superscript = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

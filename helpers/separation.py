@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from helpers import audio
 from helpers.baselines import BASELINES, VOICE
 from helpers.checkpoints import load_checkpoint
+from helpers.chunks import in_chunks
 from helpers.runtime import BUILD, ROOT, UserError, pick_device
 
 CHUNK, OVERLAP = 10.0, 1.0  # seconds
@@ -40,44 +41,7 @@ NAMES = {  # models whose file is not called as they are, or that are missed whe
 }
 
 
-# ---- any length --------------------------------------------------------------------------------------------------
-
-
-def in_chunks(separate, waveform, chunk, overlap, progress=None):
-    """Apply `separate` to overlapping chunks of a waveform and cross-fade what it gives.
-
-    Args:
-        separate: (channels, frames) -> (sources, channels, frames); every chunk has `chunk` frames, or the whole
-            waveform if that is shorter.
-        waveform: (channels, time), any length but zero.
-        chunk, overlap: in samples, overlap at most half a chunk. The last chunk ends with the waveform, so that it has
-            real samples before it and no silence behind it; it then overlaps the one before by more.
-        progress: called after each chunk with the part that is done, in (0, 1].
-
-    Returns (sources, channels, time). Two neighbouring chunks fade into each other linearly, with weights w and 1 - w,
-    over `overlap` samples in the middle of what they share. Besides the waveform and the result, only one chunk and
-    its estimates are held. Raises ValueError for a wrong setting, or if `separate` changes the length.
-    """
-    frames = waveform.shape[-1]
-    if frames == 0 or not 0 <= 2 * overlap <= chunk:
-        raise ValueError(f"{frames} samples in chunks of {chunk} with {overlap} shared: none may be 0, nor too large")
-    starts = [*range(0, frames - chunk, chunk - overlap), max(0, frames - chunk)]
-    ramp = (torch.arange(overlap) + 0.5) / max(1, overlap)
-    result, end = None, 0  # what is done lies before `end`
-    for number, start in enumerate(starts):
-        part = separate(waveform[..., start : start + chunk])  # (sources, channels, up to chunk)
-        if part.shape[1:] != waveform[..., start : start + chunk].shape:
-            raise ValueError(f"{min(chunk, frames)} samples of {len(waveform)} channels became {tuple(part.shape)}")
-        if result is None:
-            result = part.new_empty(*part.shape[:-1], frames)
-        fade = start + (end - start - overlap) // 2 if number else 0
-        stop = fade + overlap if number else 0
-        result[..., fade:stop].lerp_(part[..., fade - start : stop - start], ramp[: stop - fade])
-        end = start + part.shape[-1]
-        result[..., stop:end] = part[..., stop - start :]
-        if progress:
-            progress((number + 1) / len(starts))
-    return result
+# ---- adding up --------------------------------------------------------------------------------------------------
 
 
 def share_residual(estimates, mixture):
@@ -210,7 +174,7 @@ def load_separator(name, device="auto", chunk=CHUNK, progress=None):
     path = known_checkpoints().get(name)
     if path is None and name in BASELINES:
         if BASELINES[name].truth:
-            command = f"`python -m helpers evaluate --model {name}`"
+            command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
             raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
         return BASELINES[name].make(BLIND if name == "ica" else VOICE)
     if path is None and (Path(name).exists() or Path(name).suffix or Path(name).name != name):

@@ -5,6 +5,7 @@ import math
 
 import matplotlib
 import numpy as np
+import PIL.Image
 import torch
 from IPython import get_ipython
 from IPython.display import Image, display, update_display
@@ -20,6 +21,7 @@ COLOURS = {  # Okabe and Ito's palette, told apart by colour-blind readers too
     "validation": "#009E73",
 }
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#4D4D4D"]
+HEAVY = 100_000  # bytes of a figure from which on it is packed into few colours
 GAP = 2  # white pixels between two pictures of a grid
 STYLE = {
     "figure.dpi": 100,
@@ -58,7 +60,16 @@ class Picture(Figure):
     def _repr_png_(self):
         png = io.BytesIO()
         self.savefig(png, format="png", bbox_inches="tight")
-        return png.getvalue()
+        return png.getvalue() if png.tell() < HEAVY else light(png)
+
+
+def light(png, colours=96):
+    """Return the bytes of a PNG in few colours, read from an open file: pictures of sound are noise, hard to pack."""
+    packed = io.BytesIO()
+    PIL.Image.open(png).convert("RGB").quantize(colours, dither=PIL.Image.Dither.NONE).save(
+        packed, format="png", optimize=True
+    )
+    return packed.getvalue()
 
 
 def set_style():

@@ -239,6 +239,20 @@ def vocal_tract(source, formants, singer, sample_rate):
     return out.ravel()[hop : hop + len(source)]
 
 
+def compressed(sound, sample_rate):
+    """Return a sound (samples,) with its loudness evened out, as songs are mixed: of two dB one is left.
+
+    A partial that meets a formant is 15 dB louder than one beside it. What lies more than 14 dB below the loudness of
+    the song, such as a breath, is raised by 7 dB and no further.
+    """
+    edges = (np.arange(int(len(sound) * CONTROL / sample_rate) + 2) * sample_rate / CONTROL).astype(int)
+    energy = np.diff(np.concatenate([[0.0], np.cumsum(sound**2)])[np.minimum(edges, len(sound))])
+    loudness = gaussian_filter1d(energy / np.diff(edges), 0.04 * CONTROL)
+    loud = loudness[loudness > 0.04 * loudness.max()].mean() if loudness.any() else 1.0
+    gain = np.maximum(loudness / loud, 0.04) ** -0.25
+    return sound * np.interp(np.arange(len(sound)), (edges[:-1] + edges[1:]) / 2, gain)
+
+
 def sing(notes, singer, seconds, sample_rate, rng):
     """Sing a list of notes (ordered by time). Returns (samples,) in float64, loud notes around 0.1 to 0.5."""
     count = round(seconds * sample_rate)
@@ -259,7 +273,7 @@ def sing(notes, singer, seconds, sample_rate, rng):
     cycle = np.interp(time, clock + 1 / CONTROL, np.cumsum(pitch) / CONTROL)
     noise = noises.standard_normal(count) * np.sqrt(sample_rate / 44100) * np.interp(time, clock, air)
     noise *= 0.6 + 0.4 * np.cos(2 * np.pi * cycle)  # breath is loudest while the folds are open
-    sound = vocal_tract(flow + noise, formants, singer, sample_rate)
+    sound = compressed(vocal_tract(flow + noise, formants, singer, sample_rate), sample_rate)
     level = np.sqrt(np.mean(sound**2) / max(np.mean(voice > 0.1), 1e-3))
     for note in notes:
         kind = HISSES.get(note.consonant) or BURSTS.get(note.consonant)

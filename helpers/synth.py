@@ -13,10 +13,10 @@ import torch
 
 from helpers import audio
 from helpers.band import Desk, draw_room, play_bass, play_drums, play_lead, play_pad, play_strings
+from helpers.layouts import STEMS
 from helpers.singing import CONSONANTS, VOWELS, Note, Singer, draw_singer, sing
 from helpers.tracks import Track
 
-STEMS = ("vocals", "drums", "bass", "other")
 SPLITS = {"train": (0, 80), "validation": (1_000_000, 20), "test": (2_000_000, 20)}  # first seed, songs if not said
 ROOM = 1_000_000  # the most songs a split can have
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)

@@ -67,7 +67,7 @@ def test_what_the_user_can_mend_is_status_1_and_one_line(arguments, words):
 
 
 def test_fetch_without_a_network_says_so_and_leaves_no_file(tmp_path):
-    done = call("fetch", "--data", tmp_path / "data")
+    done = call("fetch", "--data-dir", tmp_path / "data")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("python -m helpers: error: ") and done.stderr.count("\n") == 1
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

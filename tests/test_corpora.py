@@ -70,7 +70,7 @@ def test_the_table_of_the_split(tmp_path):
     write_mir1k(tmp_path, CLIPS)
     parts = [corpora.load_corpus("mir1k", split, tmp_path) for split in corpora.SPLITS]
     title, head, *rows = corpora.split_table(*parts).splitlines()
-    assert title.startswith("MIR-1K, 9 of 1,000 clips: singers abjones and amy train") and "abjones_5" in title
+    assert title.startswith("MIR-1K, 9 of 1,000 clips: the usual protocol, singers abjones") and "abjones_5" in title
     assert head.split() == ["split", "artists", "songs", "tracks", "minutes"]
     assert [row.split()[:4] for row in rows] == [
         ["train", "2", "3", "3"], ["validation", "2", "3", "4"], ["test", "2", "2", "2"]
@@ -281,7 +281,7 @@ def test_auto_downloads_what_is_small_enough(tmp_path, monkeypatch):
         assert corpora.load_corpus("mir1k", "test", tmp_path / "other", download=False).embedded
 
 
-@pytest.mark.parametrize("name", corpora.MULTITRACK)
+@pytest.mark.parametrize("name", corpora.LARGE)
 def test_auto_takes_the_previews_in_place_of_large_corpora(tmp_path, monkeypatch, name):
     shop = Shop(tmp_path, monkeypatch)
     stub_streams(monkeypatch, [noise(2, 100, seed) for seed in range(5)], tmp_path)

@@ -147,6 +147,16 @@ def test_a_table_of_small_numbers_names_its_power_of_ten():
     assert list(table["Error (×10⁻⁴)"]) == ["3.01 [2.95, 3.07]", "12.00 [11.80, 12.20]", "3.00"]
 
 
+def test_a_constant_is_shown_without_the_digits_of_its_rounding():
+    same = results.interval("NSDR", 12.0, 12.0 - 4e-15, 12.0 + 4e-15)
+    nothing = results.interval("NSDR", -1e-16, -2e-16, 3e-16)
+    real = results.interval("NSDR", 5.3, 5.1, 5.6)
+    assert list(results.to_table([{"model": "a", **same}])["NSDR"]) == ["12.0 [12.0, 12.0]"]
+    assert list(results.to_table([{"model": "mixture", **nothing}])["NSDR"]) == ["0.00 [0.00, 0.00]"]
+    table = results.to_table([{"model": "mixture", **nothing}, {"model": "U-Net", **real}])
+    assert list(table["NSDR"]) == ["0.0 [0.0, 0.0]", "5.3 [5.1, 5.6]"]
+
+
 def test_a_table_shows_deviations_gaps_and_chosen_digits():
     rows = [
         {"loss": "BCE", "PSNR": 23.456, "PSNR std": 0.031, "parameters": 8270000, "collapsed": False},
