@@ -63,12 +63,15 @@ class Picture(Figure):
         return png.getvalue() if png.tell() < HEAVY else light(png)
 
 
-def light(png, colours=96):
+def light(png, colours=128):
     """Return the bytes of a PNG in few colours, read from an open file: pictures of sound are noise, hard to pack."""
-    packed = io.BytesIO()
-    PIL.Image.open(png).convert("RGB").quantize(colours, dither=PIL.Image.Dither.NONE).save(
-        packed, format="png", optimize=True
+    few = (
+        PIL.Image.open(png)
+        .convert("RGB")
+        .quantize(colours, PIL.Image.Quantize.MAXCOVERAGE, dither=PIL.Image.Dither.NONE)
     )
+    packed = io.BytesIO()
+    few.save(packed, format="png", optimize=True)
     return packed.getvalue()
 
 
