@@ -1,9 +1,23 @@
 """The architectures, one family a file; ARCHITECTURES is what a checkpoint may name."""
 
+from helpers.models.band_split import BandSplitModel
 from helpers.models.masknet import LSTMNet, SingleFrameNet, SourceLSTM
 from helpers.models.music_vae import MusicVAE
+from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet
 from helpers.models.unet import ImageUNet
 from helpers.models.vae import ImageVAE
+from helpers.models.wave_unet import WaveUNet
 
-MODELS = (ImageUNet, ImageVAE, LSTMNet, MusicVAE, SingleFrameNet, SourceLSTM)
+MODELS = (
+    BandSplitModel,
+    ImageUNet,
+    ImageVAE,
+    LSTMNet,
+    MaskUNet,
+    MusicVAE,
+    SingleFrameNet,
+    SourceLSTM,
+    SpectrogramUNet,
+    WaveUNet,
+)
 ARCHITECTURES = {model.__name__: model for model in MODELS}

@@ -1,0 +1,113 @@
+"""The losses of the U-Nets and of the models beside them, each one written as the equation it is.
+
+A batch is (mixture (batch, channels, time), sources (batch, sources, channels, time)), in the order of model.sources.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from helpers.stft import STFT
+
+ALPHAS = (1.0, 0.0, 0.5, 0.707)  # of equation (12), as the source document tried them
+
+
+def weights_of(alpha, sources):
+    """Return the weight of every source: (α, 1 - α) of equation (12) for one number, else `alpha` as equation (13)'s.
+
+    Raises ValueError unless there is one a source, none below 0, and they add up to 1.
+    """
+    weights = (alpha, 1 - alpha) if isinstance(alpha, int | float) else tuple(alpha)
+    if len(weights) != sources or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-3):
+        raise ValueError(f"{sources} sources need as many weights that add up to 1, got {weights}")
+    return weights
+
+
+def magnitudes_of(model, batch):
+    """Return a model's estimates and the truth, magnitudes (batch, sources, bins, frames) on the model's own scale.
+
+    model: a spectrogram U-Net (helpers.models.spectrogram_unet).
+    """
+    mixture, sources = batch
+    spectrogram, scale = model.analyse(mixture)
+    return model.estimate(spectrogram.abs()), model.stft(sources.squeeze(2)).abs() / scale
+
+
+@dataclass
+class WeightedL1Loss:
+    """Σ_k α_k·L(source k, estimate k): equations (12) and (13); L is the mean absolute difference of magnitudes.
+
+    Args:
+        alpha: one number α for two sources, weights α and 1 - α; or a weight for each source.
+
+    Logged besides the loss: L of every source, by its name.
+    """
+
+    alpha: float | tuple = 0.5
+
+    def __call__(self, model, batch, progress):
+        estimates, truth = magnitudes_of(model, batch)
+        errors = (estimates - truth).abs().mean(dim=(0, 2, 3))  # (sources,)
+        weights = weights_of(self.alpha, len(errors))
+        loss = sum(weight * error for weight, error in zip(weights, errors, strict=True))
+        return {"loss": loss, **dict(zip(model.sources, errors.detach(), strict=True))}
+
+
+@torch.no_grad()
+def balancing_weights(model, batches):
+    """Return the weights that make sources of unequal loudness count alike: α* of the source document, from the data.
+
+    α_1 · mean(‖source 1‖) = α_2 · mean(‖source 2‖) = ..., and they add up to 1: of two sources,
+    α* = mean(‖accompaniment‖) / (mean(‖vocals‖) + mean(‖accompaniment‖)). ‖·‖ is the 2-norm of a segment's magnitudes
+    on the scale that the model is trained on, the mean is over all segments of `batches`.
+
+    Raises ValueError if there are no segments, or a source is silent in all of them.
+    """
+    norms = []
+    for mixture, sources in batches:
+        _, scale = model.analyse(mixture)
+        magnitudes = model.stft(sources.squeeze(2)).abs() / scale  # (batch, sources, bins, frames)
+        norms.append(magnitudes.flatten(2).norm(dim=2))
+    means = torch.cat(norms).double().mean(0).tolist() if norms else [0.0]
+    if min(means) <= 0:
+        raise ValueError(f"no weights balance sources of mean norms {means}: all of them must be heard")
+    inverse = [1 / mean for mean in means]
+    return tuple(value / sum(inverse) for value in inverse)
+
+
+def waveform_mse(model, batch, progress):
+    """Mean squared error of the waveforms: the loss of the Wave-U-Net (Stoller, Ewert and Dixon, 2018)."""
+    mixture, sources = batch
+    return {"loss": (model(mixture) - sources).square().mean()}
+
+
+@dataclass
+class MultiResolutionLoss:
+    """L1 of the waveforms, and of their complex STFTs at several resolutions (as in BS-RoFormer: Lu et al., 2023).
+
+    An estimate's error is e(t) = estimate - source, over the mixture's loudness (RMS): quiet segments count as much as
+    loud ones. The loss is mean|e| + weight · mean over resolutions of mean|STFT(e)|, with STFTs scaled such that white
+    noise has the magnitude of its RMS. Logged besides: both means, and the signal-to-noise ratio of the estimates, dB.
+
+    Args:
+        resolutions: (n_fft, hop_length) of each STFT, in samples. Nothing is inverted: hops of half a window will do.
+        weight: of the STFTs' part.
+    """
+
+    resolutions: tuple = ((2048, 1024), (1024, 512), (512, 256))
+    weight: float = 1.0
+
+    def __call__(self, model, batch, progress):
+        mixture, sources = batch
+        loudness = mixture.square().mean(dim=(1, 2)).clamp_min(1e-12).sqrt().view(-1, 1, 1, 1)
+        error = (model(mixture) - sources) / loudness  # (batch, sources, channels, time)
+        waveform, spectra = error.abs().mean(), []
+        for n_fft, hop_length in self.resolutions:
+            stft = STFT(n_fft, hop_length).to(error.device)
+            spectra.append(stft(error).abs().mean() / stft.window.square().sum().sqrt())
+        spectrum = torch.stack(spectra).mean()
+        with torch.no_grad():
+            power = (sources / loudness).square().sum(dim=(2, 3))  # (batch, sources)
+            ratio = 10 * torch.log10((power + 1e-3) / (error.square().sum(dim=(2, 3)) + 1e-3))
+        return {"loss": waveform + self.weight * spectrum, "waveform": waveform, "stft": spectrum, "snr": ratio.mean()}
