@@ -2,6 +2,7 @@
 
 import io
 import math
+import time
 
 import matplotlib
 import numpy as np
@@ -192,6 +193,7 @@ class LiveBoard:
         self.terms = ("loss", *terms)
         self.shown = None  # the display id of the figure, once there is one
         self.printed = 0  # epochs whose line is out
+        self.bar = None  # the display id of the bar of steps, once there is one
 
     def __call__(self, epoch, history):
         """epoch: counted from 1; history: as for `curves`, with the seconds of each epoch under 'seconds'."""
@@ -201,6 +203,21 @@ class LiveBoard:
         for done in range(self.printed, len(history["epoch"])):  # several on resuming a run, else one
             self._print(done, history)
         self.printed = len(history["epoch"])
+
+    def watch(self, batches, total):
+        """Yield the `total` batches of an epoch; meanwhile a line of text shows how many are done, about every second.
+
+        Nothing is left of that line in the saved notebook.
+        """
+        due = time.monotonic() + 1
+        for done, batch in enumerate(batches):
+            if time.monotonic() >= due and _in_notebook():
+                part = 30 * done // total
+                self._show_bar(f"{'█' * part}{'░' * (30 - part)} {done} of {total} steps")
+                due = time.monotonic() + 1
+            yield batch
+        if self.bar is not None:
+            self._show_bar("")
 
     def figure(self, history):
         """Return the board as it stands: losses at the left, pictures at the right."""
@@ -226,6 +243,12 @@ class LiveBoard:
         of = f"{epoch:{len(str(self.epochs))}d}/{self.epochs}" if self.epochs else f"{epoch:3d}"
         train, validation = history["train"]["loss"][done], history["validation"]["loss"][done]
         print(f"epoch {of}  train {train:<#9.4g} validation {validation:<#9.4g} {seconds:6.1f} s", flush=True)
+
+    def _show_bar(self, text):
+        if self.bar is None:
+            self.bar = display({"text/plain": text}, raw=True, display_id=True).display_id
+        else:
+            update_display({"text/plain": text}, raw=True, display_id=self.bar)
 
     def _show(self, fig):
         picture = Image(data=fig._repr_png_(), format="png")

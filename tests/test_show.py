@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import io
+import itertools
 import math
+from types import SimpleNamespace
 
 import matplotlib
 import nbformat
@@ -159,6 +161,26 @@ def test_the_board_draws_further_terms_below_the_loss():
     assert list(kl.lines[0].get_ydata()) == [2.0] * 5
     board.pictures = None
     assert [axes.get_ylabel() for axes in board.figure(past).axes] == ["nats", "kl"]
+
+
+def test_a_bar_counts_the_steps_of_an_epoch_and_is_gone_when_it_is_over(monkeypatch):
+    lines = []
+    seconds = itertools.count()
+    monkeypatch.setattr(show, "_in_notebook", lambda: True)
+    monkeypatch.setattr(show.time, "monotonic", lambda: next(seconds))
+
+    def display(data, **_):
+        lines.append(data["text/plain"])
+        return SimpleNamespace(display_id=7)
+
+    monkeypatch.setattr(show, "display", display)
+    monkeypatch.setattr(show, "update_display", lambda data, **to: lines.append((to["display_id"], data["text/plain"])))
+    board = show.LiveBoard()
+    assert list(board.watch("abcd", 4)) == list("abcd")
+    assert lines[0].endswith("0 of 4 steps") and lines[-1] == (7, "")
+    assert lines[2] == (7, "█" * 15 + "░" * 15 + " 2 of 4 steps")
+    monkeypatch.setattr(show, "_in_notebook", lambda: False)
+    assert list(show.LiveBoard().watch("ab", 2)) == ["a", "b"] and len(lines) == 5
 
 
 TRAINING = """
