@@ -1,5 +1,6 @@
 # make run   everything on a fresh machine: environment, notebooks, PDFs, the table of results
 # make test  the same environment, the whole test suite
+# make submission NAME="First Family" ID=123   the archive to hand in, build/FirstFamily-123.zip
 # Options: PYTHON=python3.12 (the one to build on), PROFILE=smoke|quick|long|full (default auto), NOTEBOOKS="01_...ipynb"
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ CONSTRAINTS = constraints.txt
 STAMP = $(ENVIRONMENT)/.installed
 IN = $(ENVIRONMENT)/bin/python
 
-.PHONY: help run test test-colab pdf table fetch clean
+.PHONY: help run test test-colab pdf table fetch submission clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -33,6 +34,9 @@ table: $(STAMP)
 
 fetch: $(STAMP)
 	$(IN) -m helpers fetch
+
+submission: $(STAMP)
+	$(IN) -m helpers submission --name "$(NAME)" --id "$(ID)" $(if $(LIMIT_MB),--limit-mb "$(LIMIT_MB)")
 
 clean:
 	rm -rf build .venv .venv-colab .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """The command line, `python -m helpers`: arguments only, the work is done by the modules it calls."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ def parser():
 
     top = argparse.ArgumentParser(
         prog="python -m helpers",
-        description="Blind source separation: separate songs, evaluate models; fetch data, run and export notebooks.",
+        description="Blind source separation: separate songs, evaluate and train models; fetch data, run and export "
+        "notebooks.",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -50,6 +52,49 @@ def parser():
     evaluate.add_argument("--limit", metavar="N", type=_positive(int), help="the first N tracks only")
     _add_computing(evaluate)
     evaluate.set_defaults(handler=_evaluate)
+
+    train = commands.add_parser(
+        "train",
+        help="train a model on a corpus, on one device or, under torchrun, on many",
+        description="Train a model on a corpus's train split into a checkpoint that `separate` takes: the epoch with "
+        "the lowest validation loss. Prints a line an epoch (* is the best so far); the run's state is kept beside "
+        "FILE. Started by torchrun, all processes share every batch. Nothing is downloaded.",
+        epilog="example, on two GPUs: torchrun --standalone --nproc-per-node 2 -m helpers train music-vae "
+        "--data mir1k --epochs 30 --steps 300 --batch-size 32 -o build/music-vae.pt",
+    )
+    train.add_argument(
+        "model", metavar="MODEL",
+        help="music-vae, feedforward, lstm, mir1k-lstm, unet, mask-unet, wave-unet or band-split",
+    )  # fmt: skip
+    train.add_argument("--data", metavar="CORPUS", required=True, help="as for `evaluate`, a corpus with stems")
+    train.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
+    train.add_argument("--epochs", metavar="N", type=_positive(int), required=True, help="each ends in a validation")
+    train.add_argument("--steps", metavar="N", type=_positive(int), required=True, help="batches an epoch")
+    train.add_argument(
+        "--batch-size", metavar="N", type=_positive(int), required=True,
+        help="segments a batch, of all processes together: a multiple of their number",
+    )  # fmt: skip
+    train.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the checkpoint to write")
+    train.add_argument("--seconds", type=_positive(float), help="length of a segment (default: the model's)")
+    train.add_argument("--learning-rate", metavar="RATE", type=_positive(float), help="default: the model's")
+    train.add_argument("--seed", metavar="N", type=int, default=0, help="default: 0")
+    train.add_argument("--resume", action="store_true", help="go on with the run of these settings that was stopped")
+    train.add_argument(
+        "--set", metavar="NAME=VALUE", dest="arguments", nargs="+", type=_setting, default=[],
+        help="arguments of the model's class instead of its defaults, such as width=64",
+    )  # fmt: skip
+    _add_device(train)
+    train.set_defaults(handler=_train)
+
+    app = commands.add_parser(
+        "app",
+        help="serve the separation interface in the browser (needs Voilà)",
+        description="Serve the separation interface alone, on this machine only, until Ctrl-C: upload a song, choose a "
+        "model, listen, download. Needs `pip install voila`.",
+    )
+    app.add_argument("--port", metavar="N", type=_positive(int), default=8866, help="default: 8866")
+    app.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
+    app.set_defaults(handler=_app)
 
     models = commands.add_parser(
         "models",
@@ -92,19 +137,50 @@ def parser():
     table = commands.add_parser("table", help="print the measured results")
     table.add_argument("folders", metavar="DIR", nargs="*", type=Path, help="default: report/results, build/results")
     table.set_defaults(handler=_table)
+
+    submission = commands.add_parser(
+        "submission",
+        help="pack what is handed in: FirstFamily-123.zip",
+        description="Pack code, executed notebooks, the report and the checkpoints into DIR/FirstFamily-123.zip, and "
+        "check what is in it.",
+    )
+    submission.add_argument("--name", required=True, help='first and family name, "First Family"')
+    submission.add_argument("--id", metavar="ID", required=True, help="student number: letters and digits")
+    submission.add_argument(
+        "--limit-mb", metavar="MB", type=_positive(float), default=50.0,
+        help="leave the largest checkpoints out until the others take no more than this (default: 50)",
+    )  # fmt: skip
+    submission.add_argument("-o", "--output", metavar="DIR", type=Path, default=BUILD, help="default: build/")
+    submission.set_defaults(handler=_submission)
     return top
 
 
 def _add_computing(command):
     """Add the options that say where, and on how much at a time, a network computes."""
-    command.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
-        help="what a network runs on (default: auto, a GPU where there is one)",
-    )  # fmt: skip
+    _add_device(command)
     command.add_argument(
         "--chunk", metavar="SECONDS", type=_positive(float), default=10.0,
         help="a network sees so much at a time; less takes less memory (default: 10)",
     )  # fmt: skip
+
+
+def _add_device(command):
+    """Add the option that says where a network computes."""
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+        help="what a network runs on (default: auto, a GPU where there is one)",
+    )  # fmt: skip
+
+
+def _setting(text):
+    """Read NAME=VALUE: the value is a number, true, false or a list as in JSON, anything else a word."""
+    name, given, value = text.partition("=")
+    if not given or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _positive(kind):
@@ -148,6 +224,23 @@ def _evaluate(options):
     print(f"{found['title']}\n{found['metric']}\n{found['protocol']}\n{to_table(found, digits=2)}\n{path}")
 
 
+def _train(options):
+    from helpers.recipes import train
+
+    train(
+        options.model, options.data, options.output, epochs=options.epochs, steps=options.steps,
+        batch_size=options.batch_size, seconds=options.seconds, seed=options.seed, device=options.device,
+        learning_rate=options.learning_rate, resume=options.resume, data_dir=options.data_dir,
+        arguments=dict(options.arguments), show=lambda line: print(line, flush=True),
+    )  # fmt: skip
+
+
+def _app(options):
+    from helpers.app import serve
+
+    serve(options.port, options.browser)
+
+
 def _models(options):
     from helpers.evaluation import list_models
 
@@ -183,6 +276,15 @@ def _table(options):
     from helpers.report import results_table
 
     print(results_table(*options.folders))
+
+
+def _submission(options):
+    from helpers.submission import write_submission
+
+    path, left_out = write_submission(options.name, options.id, options.output, options.limit_mb)
+    for name in left_out:
+        print(f"left out, the checkpoints would take more than {options.limit_mb:g} MB: {name}")
+    print(path)
 
 
 def _complain(error):

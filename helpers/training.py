@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from helpers import distributed
 from helpers.checkpoints import read_safely
 from helpers.runtime import UserError, write_atomically
 
@@ -91,6 +92,9 @@ def fit(
     Every epoch begins by seeding torch with (seed, epoch), so that a resumed run draws what the uninterrupted one would
     have drawn: weights, optimiser and history are all it takes to end in the same weights, bit for bit.
 
+    Within helpers.distributed.joined() the processes share every training batch. The first one alone validates, writes
+    the state and calls `on_epoch`; `state_path` must name a file that all of them can read.
+
     Args:
         loss: loss(model, batch, progress) -> {"loss": scalar to minimise, other terms to log}; progress goes from 0 to
             1 over the run, and is 1 in validation.
@@ -107,7 +111,8 @@ def fit(
          "seconds": [...], "best_epoch": int}; the best epoch has the lowest validation loss.
 
     Raises:
-        UserError: the state file is damaged or of another run; or the loss is no longer a finite number.
+        UserError: the state file is damaged or of another run; the loss is no longer a finite number; or a batch cannot
+            be shared by several processes.
     """
     device = torch.device(device)
     model.to(device)
@@ -119,25 +124,28 @@ def fit(
     plan |= {"weight_decay": weight_decay, "seed": seed}
     if state_path and resume and Path(state_path).exists():
         history, best = restore_run(state_path, plan, model, optimiser)
-        if on_epoch:
+        if on_epoch and distributed.leads():
             on_epoch(len(history["epoch"]), history)
+    own_loss = distributed.shared(loss, model)
 
     for epoch in range(len(history["epoch"]) + 1, epochs + 1):
         started = time.perf_counter()
-        torch.manual_seed(seed * 100_003 + epoch)
+        torch.manual_seed(distributed.own_seed(seed * 100_003 + epoch))
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
         progress = [step / (epochs * steps) for step in range((epoch - 1) * steps, epoch * steps)]
         drawn = batches("train", generator)
-        train = train_epoch(model, loss, drawn, optimiser, progress, schedule, learning_rate, autocast)
-        validation = validate(model, loss, batches("validation", generator), autocast)
+        train = train_epoch(model, own_loss, drawn, optimiser, progress, schedule, learning_rate, autocast)
+        train = distributed.averaged(train)
+        drawn = batches("validation", generator)
+        validation = distributed.from_leader(functools.partial(validate, model, loss, drawn, autocast))
         if not math.isfinite(train["loss"] + validation["loss"]):
             raise UserError(f"the loss was no longer finite in epoch {epoch}: lower the learning rate {learning_rate}")
         record(history, epoch, train, validation, optimiser, time.perf_counter() - started)
         if history["best_epoch"] == epoch:
             best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        if state_path:
+        if state_path and distributed.leads():
             save_run(state_path, plan, model, optimiser, history, best)
-        if on_epoch:
+        if on_epoch and distributed.leads():
             on_epoch(epoch, history)
     model.load_state_dict(best)
     model.eval()
