@@ -1,0 +1,172 @@
+"""What separating costs: multiply-adds against torch's own count and by hand, time, memory, and who is on the list."""
+
+import subprocess
+import time
+
+import pytest
+import torch
+from audio_models import Identity, noise, register
+from refusals import refused
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from helpers import leaderboard, separation
+from helpers.baselines import BASELINES
+from helpers.checkpoints import save_checkpoint
+from helpers.models import BandSplitModel, ImageUNet, MaskUNet, SpectrogramUNet, WaveUNet
+from helpers.runtime import UserError
+
+SMALL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 128}
+
+
+class Layers(Identity):
+    """An audio model that runs some layers on the way and gives its input."""
+
+    def __init__(self, layer, shape):
+        super().__init__(sample_rate=1000)
+        self.layer, self.shape = layer, shape
+
+    def forward(self, batch):
+        self.layer(torch.zeros(self.shape))
+        return super().forward(batch)
+
+
+# ---- parameters and multiply-adds --------------------------------------------------------------------------------
+
+
+def test_parameters_are_counted_as_they_are_stored():
+    assert leaderboard.parameters(nn.Linear(3, 5)) == 3 * 5 + 5
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "expected"),
+    [
+        (nn.Conv1d(2, 6, 5, padding=2), (3, 2, 40), 3 * 40 * 6 * 2 * 5),
+        (nn.Conv1d(4, 4, 7, padding=3, groups=4), (1, 4, 10), 10 * 4 * 7),
+        (nn.Conv2d(2, 3, 3, stride=2, padding=1), (1, 2, 8, 6), 4 * 3 * 3 * 2 * 9),
+        (nn.ConvTranspose2d(4, 3, 2, stride=2), (1, 4, 5, 6), 5 * 6 * 4 * 3 * 4),
+        (nn.Linear(7, 2), (3, 5, 7), 3 * 5 * 7 * 2),
+        (nn.LSTM(3, 4, batch_first=True, bidirectional=True), (2, 5, 3), 2 * 5 * 2 * 4 * 4 * (3 + 4)),
+        (nn.LSTM(3, 4, num_layers=2), (5, 2, 3), 5 * 2 * (4 * 4 * (3 + 4) + 4 * 4 * (4 + 4))),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_multiply_adds_of_a_layer_are_those_counted_by_hand(layer, shape, expected):
+    assert leaderboard.multiply_adds(Layers(layer, shape)) == expected
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MaskUNet(width=2, depth=3, **SMALL),
+        SpectrogramUNet(width=2, **SMALL),
+        WaveUNet(levels=4, width=3, sample_rate=8000),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_multiply_adds_of_a_network_are_half_of_what_torch_counts(model):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 1, 4000))
+    assert leaderboard.multiply_adds(model, seconds=0.5) == counter.get_total_flops() / 2 > 0
+
+
+def test_counting_leaves_a_network_as_it_was():
+    model = MaskUNet(width=2, depth=3, **SMALL).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first = leaderboard.multiply_adds(model)
+    assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert leaderboard.multiply_adds(model) == first  # no hook is left that would count twice
+
+
+def test_a_recurrent_network_spends_twice_as_much_on_twice_the_time():
+    model = BandSplitModel(features=8, blocks=1, across_bands="recurrent", **SMALL)
+    short, long = (leaderboard.multiply_adds(model, seconds) for seconds in (1.0, 2.0))
+    assert long == pytest.approx(2 * short, rel=0.03)  # one frame more
+
+
+# ---- time and memory ---------------------------------------------------------------------------------------------
+
+
+def test_a_step_takes_as_long_as_the_fastest_one_after_the_first(monkeypatch):
+    clock, pauses = [0.0], iter((1.0, 6.0, 3.0, 5.0))
+    monkeypatch.setattr(leaderboard.time, "perf_counter", lambda: clock[0])
+
+    def loss(model, batch, progress):
+        clock[0] += next(pauses)
+        return {"loss": model(batch).square().mean()}
+
+    assert leaderboard.step_seconds(Identity(), loss, noise(2, 100)[None], torch.device("cpu")) == 3.0
+    assert next(pauses, None) is None  # as many steps as it says
+
+
+def test_peak_memory_grows_with_what_is_held():
+    before = leaderboard.peak_memory()
+    held = torch.ones(round((before + 64) * 2**18))  # float32: so many MiB as there were at most, and 64 more
+    assert leaderboard.peak_memory() > before + 64
+    assert held[-1] == 1
+
+
+def test_a_baseline_and_an_oracle_are_measured():
+    for name in ("mixture", "irm"):
+        found = leaderboard.measure(name, 2.0, 8000)
+        assert 0 < found["seconds a minute"] < 60 and found["peak memory (MiB)"] > 50 and found["device"] == "cpu"
+
+
+def test_more_work_takes_longer(tmp_path, monkeypatch):
+    class Slow(Identity):
+        def forward(self, batch):
+            time.sleep(0.05)
+            return super().forward(batch)
+
+    register(monkeypatch)
+    path = tmp_path / "slow.pt"
+    save_checkpoint(path, Identity())
+    monkeypatch.setattr(separation, "load_checkpoint", lambda path: (Slow(), {}))
+    found = leaderboard.measure(str(path), 2.0, 8000)  # one chunk: 0.05 s of two, so 1.5 s a minute at least
+    assert found["seconds a minute"] >= 1.5
+
+
+def test_the_process_of_its_own_reports_what_it_measured():
+    found = leaderboard.cost("mixture", 1.0, 8000)
+    assert found["seconds a minute"] > 0 and found["device"] == "cpu"
+
+
+def test_a_process_that_fails_is_told(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "Traceback\nhelpers.runtime.UserError: there is no model 'x'\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(UserError, match="'x' costs was not measured .*no model 'x'.*: mend that"):
+        leaderboard.cost("x")
+
+
+def test_an_unknown_method_is_refused():
+    with refused("nothing-like-it", "no model"):
+        leaderboard.measure("nothing-like-it", 1.0, 8000)
+
+
+# ---- who is on the list ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a voice model, one of other sources, one of images, and a damaged file."""
+    register(monkeypatch)
+    save_checkpoint(tmp_path / "singer.pt", Identity())
+    save_checkpoint(tmp_path / "drummer.pt", Identity(sources=("drums", "rest")))
+    save_checkpoint(tmp_path / "images.pt", ImageUNet(channels=(2, 2, 2)))
+    (tmp_path / "damaged.pt").write_bytes(b"nothing")
+    monkeypatch.setattr(separation, "FOLDERS", (tmp_path,))
+    return tmp_path
+
+
+def test_models_that_know_a_voice_are_listed(folder):
+    assert leaderboard.voice_models() == {"singer": folder / "singer.pt"}
+
+
+def test_separators_are_all_that_evaluate_can_take(folder):
+    methods, oracles = leaderboard.separators("cpu")
+    assert set(methods) | set(oracles) | {"ica"} == {*BASELINES, "singer"}
+    assert set(oracles) == {name for name, entry in BASELINES.items() if entry.truth}
+    estimates = methods["singer"](noise(1, 9000), 8000)
+    assert list(estimates) == ["vocals", "accompaniment"]
+    methods, oracles = leaderboard.separators("cpu", without=("singer", "mixture", "ibm"))
+    assert not {"singer", "mixture", "ibm"} & {*methods, *oracles}
