@@ -210,7 +210,7 @@ def test_the_command_and_make(project, monkeypatch, capsys):
     assert main(["submission", "--name", "", "--id", "123"]) == 1
     error = "python -m helpers: error: '' is not a first and a family name: give them as in NAME=\"First Family\"\n"
     assert capsys.readouterr().err == error
-    called = ["make", "--dry-run", "submission", "NAME=First Family", "ID=123", "LIMIT_MB=20"]
+    called = ["make", "--no-print-directory", "--dry-run", "submission", "NAME=First Family", "ID=123", "LIMIT_MB=20"]
     done = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].endswith(
         '-m helpers submission --name "First Family" --id "123" --limit-mb "20"'
