@@ -64,7 +64,7 @@ def parser():
     )
     train.add_argument(
         "model", metavar="MODEL",
-        help="music-vae, feedforward, lstm, mir1k-lstm, unet, mask-unet, wave-unet or band-split",
+        help="music-vae, feedforward, lstm, mir1k-lstm, source-lstm, unet, mask-unet, wave-unet or band-split",
     )  # fmt: skip
     train.add_argument("--data", metavar="CORPUS", required=True, help="as for `evaluate`, a corpus with stems")
     train.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
@@ -81,7 +81,7 @@ def parser():
     train.add_argument("--resume", action="store_true", help="go on with the run of these settings that was stopped")
     train.add_argument(
         "--set", metavar="NAME=VALUE", dest="arguments", nargs="+", type=_setting, default=[],
-        help="arguments of the model's class instead of its defaults, such as width=64",
+        help="arguments of the model's class instead of the recipe's, such as width=64",
     )  # fmt: skip
     _add_device(train)
     train.set_defaults(handler=_train)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from helpers import distributed, models
+from helpers import distributed, leaderboard, models
 from helpers.audio_losses import MusicVAELoss
 from helpers.checkpoints import save_checkpoint
 from helpers.corpora import load_corpus
@@ -36,9 +36,10 @@ def half_time(progress):
 class Recipe:
     """How a model is made and trained.
 
-    make: its class, which is called with its own defaults. loss: see helpers.training.fit; None for the weighted L1
-    loss in which all of the model's sources count alike. seconds: length of a segment. remix: probability that it mixes
-    sources of different songs. speeds: train on every track at several speeds. The rest: as fit() has them.
+    make: its class, with the arguments that the notebooks give it. loss: see helpers.training.fit; None for the
+    weighted L1 loss in which all of the model's sources count alike. seconds: length of a segment. remix: probability
+    that it mixes sources of different songs. speeds: train on every track at several speeds. The rest: as fit() has
+    them.
     """
 
     make: Callable
@@ -51,13 +52,20 @@ class Recipe:
     schedule: Callable = one_cycle
 
 
+# Notebook 03's sizes and settings. There, the LSTMs are grown from single-frame models first; here they begin anew.
+DENSE, BOTH_WAYS = {"width": 768, "code": 384}, {"hidden": 256, "bidirectional": True}
+AT_16_KHZ = {"sample_rate": 16_000, "n_fft": 2048, "hop_length": 512}
+MASKED = {"seconds": 4.0, "remix": 0.7, "speeds": True, "learning_rate": 2e-3}
 RECIPES = {
     "music-vae": Recipe(
         models.MusicVAE, MusicVAELoss("waveforms", beta=0.01), remix=0.7, speeds=True, learning_rate=2e-3
     ),
-    "feedforward": Recipe(models.SingleFrameNet, MaskLoss()),
-    "lstm": Recipe(models.LSTMNet, MaskLoss(), seconds=4.0),
-    "mir1k-lstm": Recipe(models.SourceLSTM, MaskLoss(), seconds=4.0),
+    "feedforward": Recipe(functools.partial(models.SingleFrameNet, **DENSE, dropout=0.2), MaskLoss("l2"), **MASKED),
+    "lstm": Recipe(functools.partial(models.LSTMNet, **DENSE, **BOTH_WAYS, dropout=0.2), MaskLoss("l2"), **MASKED),
+    "mir1k-lstm": Recipe(
+        functools.partial(models.LSTMNet, **DENSE, **BOTH_WAYS, **AT_16_KHZ, dropout=0.1), MaskLoss("l2"), **MASKED
+    ),
+    "source-lstm": Recipe(models.SourceLSTM, MaskLoss("waveform"), **MASKED),
     "unet": Recipe(models.SpectrogramUNet, None, weight_decay=1e-6, schedule=half_time),
     "mask-unet": Recipe(models.MaskUNet, None),
     "wave-unet": Recipe(models.WaveUNet, waveform_mse),
@@ -66,7 +74,7 @@ RECIPES = {
 
 
 def make_model(name, arguments):
-    """Return (a new model, its Recipe) by the recipe's name; `arguments` are changes to the class's defaults.
+    """Return (a new model, its Recipe) by the recipe's name; `arguments` are changes to the recipe's.
 
     Raises UserError for an unknown name, or arguments that the class does not take.
     """
@@ -131,7 +139,7 @@ def train(
         batch_size: segments in a step, of all processes together.
         seconds, learning_rate: instead of the recipe's.
         resume: go on from the run's state; otherwise it begins anew.
-        arguments: {name: value} for the model's class instead of its defaults.
+        arguments: {name: value} for the model's class instead of the recipe's.
         show: called with a line of text for every epoch.
 
     Raises UserError.
@@ -157,7 +165,8 @@ def train(
             fit_statistics(model.to(device), batches("train", generator, steps=STATISTICS))
         if distributed.leads():
             several = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
-            show(f"{held['train']}\n{name}, {_millions(model):.2f} M parameters, on {describe_device(device)}{several}")
+            millions = leaderboard.parameters(model) / 1e6
+            show(f"{held['train']}\n{name}, {millions:.2f} M parameters, on {describe_device(device)}{several}")
         history = fit(
             model, recipe.loss, batches, epochs=epochs, steps=steps, learning_rate=recipe.learning_rate,
             weight_decay=recipe.weight_decay, schedule=recipe.schedule, device=device, seed=seed,
@@ -190,7 +199,3 @@ def epoch_line(epoch, epochs, history):
     best = "*" if history["best_epoch"] == epoch else " "
     took = history["seconds"][epoch - 1]
     return f"epoch {epoch:3}/{epochs}  train {train:9.5f}  validation {validation:9.5f}{best}  {took:6.1f} s"
-
-
-def _millions(model):
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6

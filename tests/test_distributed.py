@@ -86,7 +86,7 @@ def command(folder, name):
     """The same run of `train` each time, but for the file it is to write."""
     length = ["--epochs", "2", "--steps", "3", "--batch-size", "4", "--seconds", "0.25"]
     where = ["--data", str(folder / "songs"), "-o", str(folder / name), "--device", "cpu", "--seed", "2"]
-    return ["train", "mir1k-lstm", *length, *where, "--set", "hidden=6", "layers=1"]
+    return ["train", "source-lstm", *length, *where, "--set", "hidden=6", "layers=1"]
 
 
 def work(folder):
@@ -206,7 +206,7 @@ def test_the_command_trains_alike_in_one_process_and_in_two(two, folder, monkeyp
     assert facts["validation_loss"] == pytest.approx(other_facts["validation_loss"], rel=1e-4)
     for name, value in one.state_dict().items():
         assert torch.allclose(value, other.state_dict()[name], atol=3e-4), name
-    assert facts["data"] == "songs (2 songs)" and facts["batch_size"] == 4 and facts["learning_rate"] == 1e-3
+    assert facts["data"] == "songs (2 songs)" and facts["batch_size"] == 4 and facts["learning_rate"] == 2e-3
     assert one.mean.abs().max() > 0.1  # the features' statistics were measured
     found = ModelSeparator(one, "cpu")(torch.randn(1, 9000) / 10, RATE)
     assert list(found) == ["vocals", "accompaniment"] and found["vocals"].shape == (1, 9000)
@@ -242,7 +242,7 @@ def test_processes_that_cannot_be_joined_are_told_why(monkeypatch):
 def small(folder, name="small.pt", **options):
     options = {"epochs": 2, "steps": 2, "batch_size": 2, "seconds": 0.2, "device": "cpu", **options}
     options["arguments"] = {"hidden": 4, "layers": 1} | options.get("arguments", {})
-    return recipes.train("mir1k-lstm", folder / "songs", folder / name, **options)
+    return recipes.train("source-lstm", folder / "songs", folder / name, **options)
 
 
 def test_a_stopped_run_is_resumed_and_one_of_other_settings_is_not(folder):
@@ -266,11 +266,11 @@ def test_a_stopped_run_is_resumed_and_one_of_other_settings_is_not(folder):
 def test_errors_are_one_sentence_and_status_1(folder, capsys):
     cases = {
         "there is no model 'nosuch' to train: take one of music-vae": ["nosuch", str(folder / "songs")],
-        "'mir1k-lstm' has no argument 'nosuch': set some of sample_rate": [
-            "mir1k-lstm", str(folder / "songs"), "--set", "nosuch=1"
+        "'source-lstm' has no argument 'nosuch': set some of sample_rate": [
+            "source-lstm", str(folder / "songs"), "--set", "nosuch=1"
         ],
-        "'mir1k-lstm' cannot be made with {'layers': 9}": ["mir1k-lstm", str(folder / "songs"), "--set", "layers=9"],
-        "unknown corpus": ["mir1k-lstm", str(folder / "nosuch")],
+        "'source-lstm' cannot be made with {'layers': 9}": ["source-lstm", str(folder / "songs"), "--set", "layers=9"],
+        "unknown corpus": ["source-lstm", str(folder / "nosuch")],
     }  # fmt: skip
     for message, (model, data, *more) in cases.items():
         arguments = ["train", model, "--data", data, "--epochs", "1", "--steps", "1", "--batch-size", "1"]
@@ -282,7 +282,7 @@ def test_errors_are_one_sentence_and_status_1(folder, capsys):
 
 @pytest.mark.parametrize("sources", [(), ("vocals", "accompaniment"), ("vocals", "drums", "bass", "other")])
 def test_a_corpus_must_have_the_sources_of_the_model(monkeypatch, sources):
-    model, _ = recipes.make_model("mir1k-lstm", {"hidden": 4, "sources": ["a", "b"]})
+    model, _ = recipes.make_model("source-lstm", {"hidden": 4, "sources": ["a", "b"]})
     corpus = make(names=sources or ("vocals",))
     corpus = corpus if sources else corpus.regroup({})
     monkeypatch.setattr(recipes, "load_corpus", lambda *given, **options: corpus)
@@ -292,7 +292,8 @@ def test_a_corpus_must_have_the_sources_of_the_model(monkeypatch, sources):
 
 SMALL = {
     "music-vae": {"width": 4, "latent": 2}, "feedforward": {"width": 8, "code": 4, "n_fft": 512, "hop_length": 256},
-    "lstm": {"width": 8, "code": 4, "hidden": 4, "n_fft": 512, "hop_length": 256}, "mir1k-lstm": {"hidden": 4},
+    "lstm": {"width": 8, "code": 4, "hidden": 4, "n_fft": 512, "hop_length": 256},
+    "mir1k-lstm": {"width": 8, "code": 4, "hidden": 4}, "source-lstm": {"hidden": 4},
     "unet": {"width": 2}, "mask-unet": {"width": 2}, "wave-unet": {"width": 2, "levels": 4},
     "band-split": {"features": 8, "blocks": 1},
 }  # fmt: skip
