@@ -1,5 +1,6 @@
 # make run   everything on a fresh machine: environment, notebooks, PDFs, the table of results
 # make test  the same environment, the whole test suite
+# make report   report/report.pdf, from report/report.md and the results in report/results/
 # make submission NAME="First Family" ID=123   the archive to hand in, build/FirstFamily-123.zip
 # Options: PYTHON=python3.12 (the one to build on), PROFILE=smoke|quick|long|full (default auto), NOTEBOOKS="01_...ipynb"
 
@@ -11,7 +12,7 @@ CONSTRAINTS = constraints.txt
 STAMP = $(ENVIRONMENT)/.installed
 IN = $(ENVIRONMENT)/bin/python
 
-.PHONY: help run test test-colab pdf table fetch submission clean
+.PHONY: help run test test-colab pdf report table fetch submission clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -28,6 +29,9 @@ test-colab:
 
 pdf: $(STAMP)
 	$(IN) -m helpers pdf $(or $(NOTEBOOKS),$(wildcard 0*.ipynb))
+
+report: $(STAMP)
+	$(IN) -m helpers report
 
 table: $(STAMP)
 	$(IN) -m helpers table

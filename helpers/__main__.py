@@ -134,6 +134,14 @@ def parser():
     pdf.add_argument("-o", "--output", metavar="DIR", type=Path, default=BUILD, help="their folder (default: build/)")
     pdf.set_defaults(handler=_pdf)
 
+    report = commands.add_parser(
+        "report",
+        help="typeset the report, report/report.pdf",
+        description="Fill report/report.md with what report/results/*.json holds, and typeset it: report/report.pdf. "
+        "Prints its name and its number of pages.",
+    )
+    report.set_defaults(handler=_report)
+
     table = commands.add_parser("table", help="print the measured results")
     table.add_argument("folders", metavar="DIR", nargs="*", type=Path, help="default: report/results, build/results")
     table.set_defaults(handler=_table)
@@ -270,6 +278,13 @@ def _pdf(options):
 
     for path in options.notebooks:
         print(notebook_to_pdf(path, options.output))
+
+
+def _report(options):
+    from helpers.paper import write_report
+
+    path, pages = write_report()
+    print(f"{path}: {pages} pages")
 
 
 def _table(options):

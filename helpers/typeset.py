@@ -39,14 +39,14 @@ def notebook_to_pdf(path, output):
     path = Path(path)
     notebook = read_notebook(path)
     with tempfile.TemporaryDirectory() as folder:
-        work = _Work(path, Path(folder))
+        work = Work(path, Path(folder))
         pieces = [piece for cell in notebook.cells for piece in work.cell(cell)]
         body = to_typst(pieces, work.linked, path)
         size = CODE_WIDTH / CHARACTER / work.columns
         head = f"#let mono = {size:.2f}pt\n#let footer-name = {literal(path.name)}\n"
         source = work.folder / "notebook.typ"
         source.write_text(head + STYLE.read_text(encoding="utf-8") + body, encoding="utf-8")
-        pdf = _compile(source, path)
+        pdf = compile_pdf(source, path)
     return write_atomically(Path(output) / f"{path.stem}.pdf", pdf)
 
 
@@ -63,7 +63,7 @@ def read_notebook(path):
     return notebook
 
 
-class _Work:
+class Work:
     """One export: the notebook's pieces, and the folder that takes its pictures.
 
     A piece is (kind, text), kind being 'markdown', 'html' or 'typst'.
@@ -171,7 +171,8 @@ def _merged(outputs):
     return merged
 
 
-def _compile(source, path):
+def compile_pdf(source, path):
+    """Return the PDF, as bytes, of the Typst file `source`, in the fonts that Typst brings; errors name `path`."""
     try:
         import typst
     except ImportError as error:
