@@ -5,11 +5,9 @@ the same way as on the command line (separation.separate_file): the same formats
 The browser gets a bounded part to hear and to see, and links that hold the files while they are not too large.
 """
 
-import base64
 import contextlib
 import html
 import importlib.util
-import io
 import os
 import re
 import subprocess
@@ -17,23 +15,22 @@ import sys
 import threading
 import time
 import traceback
-import zipfile
 from pathlib import Path
 
 import ipywidgets as widgets
-import soundfile
 from IPython import get_ipython
 from IPython.display import HTML, display
 
-from helpers import audio, players
+from helpers import audio, links, players
 from helpers.evaluation import list_models
-from helpers.runtime import BUILD, ROOT, UserError, on_colab, write_atomically
+from helpers.runtime import BUILD, ROOT, UserError, write_atomically
 from helpers.separation import load_separator, separate_file
 
 FOLDER = BUILD / "separated"  # FOLDER/SONG/MODEL/SOURCE.wav
 UPLOAD, PATH = "upload", "path"  # what the list of songs offers before any track
 FORMATS = "audio/*,.wav,.flac,.ogg,.mp3,.aiff,.m4a"  # what the file dialog shows
 UPLOADED = 10  # MB that a Jupyter server takes in one message from the browser, unless it is told otherwise
+TITLE = "# Separate a song\nPick a song or upload one, choose a model, listen to the sources, download them."
 CELL = """from helpers.app import show_app
 from helpers.corpora import load_corpus
 show_app(tracks=load_corpus("embedded", "test"), live=True)"""
@@ -41,9 +38,9 @@ VOILA = (  # with room for larger uploads
     "import sys; from voila.app import Voila; "
     "Voila.launch_instance(sys.argv[1:], tornado_settings={'websocket_max_message_size': 500_000_000})"
 )
-LINKED = 96e6  # bytes of WAV files up to which links hold the sources themselves
-LINK = "display:inline-block;margin:2px 6px 2px 0;padding:3px 10px;border:1px solid;border-radius:3px;color:inherit"
-WIDE, NARROW = {"width": "620px"}, {"width": "300px"}
+LINE, WIDE = {"width": "100%"}, {"width": "620px", "max_width": "100%"}
+NARROW, REST = {"flex": "0 0 300px"}, {"flex": "1 1 300px"}
+WRAPPED = {"flex_flow": "row wrap"}  # in a row, on a narrow page below each other
 HINTS = {
     UPLOAD: f"JupyterLab loses uploads over about {UPLOADED} MB: give larger files by their path.",
     PATH: "The file lies on the machine that computes; on Colab put it there with the folder icon on the left.",
@@ -112,27 +109,38 @@ class SeparationApp(widgets.VBox):
         self.upload = widgets.FileUpload(accept=FORMATS, multiple=False, layout=NARROW)
         self.path = widgets.Text(placeholder="/content/song.mp3", layout=NARROW)
         self.model = widgets.Dropdown(options=names, description="model", layout=NARROW)
-        self.hint, self.measured, self.status, self.results = *(widgets.HTML() for _ in range(3)), widgets.VBox()
+        self.measured, self.results = widgets.HTML(layout=REST), widgets.VBox(layout=WRAPPED)
+        self.hint, self.status, self.warning = (widgets.HTML() for _ in range(3))
         self.button = widgets.Button(description="Separate", button_style="primary", icon="play")
         self.stop = widgets.Button(description="Stop", icon="stop", disabled=True)
         self.bar = widgets.FloatProgress(min=0, max=1, layout=NARROW)
         self.song.observe(self._choice_changed, "value")
         self.model.observe(self._choice_changed, "value")
+        self.upload.observe(self._choice_changed, "value")
         self.button.on_click(self._clicked)
         self.stop.on_click(self._stop_clicked)
         self._choice_changed()
         choices = [[self.song, self.upload, self.path], [self.model, self.measured], [self.button, self.stop, self.bar]]
-        first, *others = map(widgets.HBox, choices)
-        super().__init__([first, self.hint, *others, self.status, self.results])
+        first, *others = (widgets.HBox(row, layout=WRAPPED) for row in choices)
+        super().__init__([first, self.hint, *others, self.status, self.warning, self.results])
 
     # ---- what a click does
 
     def _choice_changed(self, change=None):
         self.upload.layout.display = None if self.song.value == UPLOAD else "none"
         self.path.layout.display = None if self.song.value == PATH else "none"
-        self.hint.value = HINTS.get(self.song.value, "")
+        self.hint.value = self._hint()
         row = self.rows.get(self.model.value, {})
-        self.measured.value = html.escape("; ".join(filter(None, map(row.get, ("kind", "sources", "measured")))))
+        text = html.escape("; ".join(filter(None, map(row.get, ("kind", "sources", "measured")))))
+        self.measured.value = f'<div style="line-height:1.4;padding-top:5px">{text}</div>'
+
+    def _hint(self):
+        given = uploaded(self.upload.value) if self.song.value == UPLOAD else None
+        if given:
+            return f"{html.escape(given[0])}, {len(given[1]) / 1e6:.1f} MB"
+        if self.song.value == UPLOAD and by_voila():  # serve() gives room for larger uploads
+            return ""
+        return HINTS.get(self.song.value, "")
 
     def _stop_clicked(self, button):
         self.stopping = True
@@ -163,6 +171,9 @@ class SeparationApp(widgets.VBox):
         look = 'role="alert" style="color:#c62828;font-weight:bold"' if wrong else 'role="status"'
         self.status.value = f"<span {look}>{html.escape(text)}</span>{more}"
 
+    def _warn(self, text):
+        self.warning.value = f'<span role="status" style="color:#b45309">{html.escape(text)}</span>'
+
     def _progress(self, done):
         if self.stopping:
             raise UserError("stopped: nothing of this song was kept")
@@ -170,6 +181,7 @@ class SeparationApp(widgets.VBox):
 
     def _separate(self):
         self._clear()
+        self._say("reading the song")
         name = self.model.value
         with self._mixture() as (song, path):
             self._say(f"{song}: loading {name}")
@@ -177,7 +189,8 @@ class SeparationApp(widgets.VBox):
             separator = load_separator(name, self.device, progress=self._progress)
             seconds, started = shape.frames / shape.sample_rate, time.perf_counter()
             self._say(f"{song} ({seconds:.0f} s): separating with {name}")
-            files = separate_file(path, self.folder / song / safe_name(Path(name).stem), separator)
+            folder = self.folder / song / safe_name(Path(name).stem)
+            files = separate_file(path, folder, separator, warn=lambda text: self._warn(_named(text, path)))
         self._say(f"{song} ({seconds:.0f} s): drawing")
         self._show(song, {"mixture": path, **{file.stem: file for file in files}}, seconds)
         self.bar.value = 1.0
@@ -204,28 +217,31 @@ class SeparationApp(widgets.VBox):
             audio.write_audio(path, mixture, chosen.sample_rate, "PCM_16" if mixture.abs().max() <= 1 else "FLOAT")
         try:
             yield song, path
-        except BaseException:
+        except BaseException as error:
             if written:
                 written.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it was not made yet, or holds another model's results
                 (self.folder / song).rmdir()
+            if written and isinstance(error, UserError):
+                raise UserError(_named(error, written)) from error
             raise
 
     # ---- the results
 
     def _clear(self):
         """Take the last song's results out of the page and out of memory: a widget lives until it is closed."""
-        children, self.results.children = self.results.children, ()
+        children, self.results.children, self.warning.value = self.results.children, (), ""
         for child in children:
             child.close()
 
     def _show(self, song, files, seconds):
         """Show rows of a bounded part of {name: file}, and what is there to download: all but the mixture."""
         sources = [file for name, file in files.items() if name != "mixture"]
-        rows, folder = widgets.HTML(), sources[0].parent
+        rows, folder = widgets.HTML(layout=LINE), sources[0].parent
         start = widgets.FloatSlider(
-            min=0.0, max=max(0.0, seconds - players.SECONDS), step=1.0, description="listen from", readout_format=".0f",
-            continuous_update=False, layout=WIDE | {"display": None if seconds > players.SECONDS + 1 else "none"},
+            min=0.0, max=max(0.0, seconds - players.SECONDS), step=1.0, readout_format=".0f", continuous_update=False,
+            description="listen from second", style={"description_width": "initial"},
+            layout=WIDE | {"display": None if seconds > players.SECONDS + 1 else "none"},
         )  # fmt: skip
 
         def listen():
@@ -234,8 +250,13 @@ class SeparationApp(widgets.VBox):
         start.observe(lambda change: self._guarded(listen), "value")
         listen()
         place = html.escape(str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder))
-        lie = widgets.HTML(f"The whole sources lie in <code>{place}</code>.")
-        self.results.children = (start, rows, *_downloads(song, sources), lie)
+        lie = widgets.HTML(f"The whole sources lie in <code>{place}</code>.", layout=LINE)
+        self.results.children = (start, rows, *links.save_links(song, sources), lie)
+
+
+def _named(text, path):
+    """Return a sentence about a file that was written for an upload, which its reader knows by its name alone."""
+    return str(text).replace(str(path), path.name)
 
 
 def _clips(files, start):
@@ -249,69 +270,18 @@ def _clips(files, start):
     return clips, rate
 
 
-# ---- downloads ---------------------------------------------------------------------------------------------------
-
-
-def _downloads(song, files):
-    """Return widgets that download a song's sources and a ZIP of them.
-
-    Links carry the content in themselves, so that they work in JupyterLab, by Voilà and on Colab alike, wherever the
-    server is. Where that would be too much, Colab has a way of its own, and others are told so.
-    """
-    if sum(file.stat().st_size for file in files) > LINKED:
-        text = f"With over {LINKED / 1e6:.0f} MB they are too large for links: take them from the folder named below."
-        return _colab_buttons(song, files) if on_colab() else [widgets.HTML(text)]
-    contents, archive = dict(_compact(song, file) for file in files), io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as packed:  # stored: FLAC is compressed
-        for name, content in contents.items():
-            packed.writestr(name, content)
-    contents[f"{song}.zip"] = archive.getvalue()
-    return [widgets.HTML(_link(name, content)) for name, content in contents.items()]
-
-
-def _compact(song, file):
-    """Return (name, content) of a source for a link: 16-bit WAV as FLAC, half as large; what would clip as it is."""
-    name = f"{song}-{file.stem}"
-    samples, rate = soundfile.read(file, dtype="int16", always_2d=True)
-    if soundfile.info(file).subtype != "PCM_16" or samples.shape[1] > 8:
-        return f"{name}.wav", file.read_bytes()
-    content = io.BytesIO()
-    soundfile.write(content, samples, rate, "PCM_16", format="FLAC")
-    return f"{name}.flac", content.getvalue()
-
-
-def _link(name, content):
-    """Return a link that saves `content` (bytes) under a name, which is safe_name's."""
-    media = {"flac": "audio/flac", "wav": "audio/wav", "zip": "application/zip"}[name.rsplit(".")[-1]]
-    data, label = base64.b64encode(content).decode(), f"⬇ {name} ({len(content) / 1e6:.1f} MB)"
-    return f'<a download="{name}" style="{LINK}" href="data:{media};base64,{data}">{label}</a>'
-
-
-def _colab_buttons(song, files):
-    """Return buttons that let Colab hand over files of any size."""
-
-    def button(name, make):
-        made = widgets.Button(description=name, icon="download", layout=NARROW)
-        made.on_click(lambda _: importlib.import_module("google.colab.files").download(str(make())))
-        return made
-
-    def pack():
-        path = files[0].parent / f"{song}.zip"
-        with zipfile.ZipFile(path, "w") as packed:
-            for file in files:
-                packed.write(file, f"{song}-{file.name}")
-        return path
-
-    return [*(button(file.name, lambda file=file: file) for file in files), button(f"{song}.zip", pack)]
-
-
 # ---- in a notebook, and alone ------------------------------------------------------------------------------------
+
+
+def by_voila():
+    """True in a kernel that Voilà has started."""
+    return "VOILA_SERVER_URL" in os.environ
 
 
 def is_live():
     """True where somebody can click: by Voilà, and in a front end that says that it can ask its reader something."""
     kernel = getattr(get_ipython(), "kernel", None)
-    if kernel is None or "VOILA_SERVER_URL" in os.environ:
+    if kernel is None or by_voila():
         return kernel is not None
     return kernel.get_parent("shell").get("content", {}).get("allow_stdin", False)
 
@@ -342,7 +312,7 @@ def serve(port=8866, browser=True):
         raise UserError("Voilà, which serves the interface without a notebook, is not installed: `pip install voila`")
     import nbformat
 
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(TITLE), nbformat.v4.new_code_cell(CELL)])
     path = write_atomically(BUILD / "app.ipynb", nbformat.writes(notebook).encode())
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": paths, "JUPYTER_PREFER_ENV_PATH": "1"}  # the kernel of this very Python

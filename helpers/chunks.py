@@ -58,10 +58,11 @@ class ChunkedSeparator:
         make: the other Separator's constructor, called with `sources`; of true sources, also with those of each chunk.
         sources: the names of the sources, or {name: waveform (channels, time)} where `make` takes the truth.
         chunk, overlap: in seconds.
+        progress: as in_chunks'.
     """
 
-    def __init__(self, make, sources, chunk=CHUNK, overlap=OVERLAP):
-        self.make, self.chunk, self.overlap = make, chunk, overlap
+    def __init__(self, make, sources, chunk=CHUNK, overlap=OVERLAP, progress=None):
+        self.make, self.chunk, self.overlap, self.progress = make, chunk, overlap, progress
         self.whole = make(sources)
         self.names = self.whole.names
         self.truth = getattr(self.whole, "truth", None)  # (sources, channels, time)
@@ -69,9 +70,8 @@ class ChunkedSeparator:
     def __call__(self, waveform, sample_rate):
         waveform = checked(waveform)
         chunk, overlap = round(self.chunk * sample_rate), round(self.overlap * sample_rate)
-        fits = self.truth is None or self.truth.shape[1:] == waveform.shape
-        if waveform.shape[-1] <= chunk or not fits:  # which the other refuses
-            return self.whole(waveform, sample_rate)
+        if self.truth is not None and self.truth.shape[1:] != waveform.shape:
+            return self.whole(waveform, sample_rate)  # which refuses it
         song = waveform[None]  # (1 or 1 + sources, channels, time)
         if self.truth is not None:
             song = torch.cat([song, self.truth.to(waveform.device)])
@@ -80,4 +80,4 @@ class ChunkedSeparator:
             method = self.whole if self.truth is None else self.make(dict(zip(self.names, chunk[1:], strict=True)))
             return torch.stack(list(method(chunk[0], sample_rate).values()))  # (sources, channels, frames)
 
-        return dict(zip(self.names, in_chunks(separate, song, chunk, overlap), strict=True))
+        return dict(zip(self.names, in_chunks(separate, song, chunk, overlap, self.progress), strict=True))

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from torch.nn import functional as F
 from helpers import audio
 from helpers.baselines import BASELINES, VOICE
 from helpers.checkpoints import load_checkpoint
-from helpers.chunks import in_chunks
+from helpers.chunks import ChunkedSeparator, in_chunks
 from helpers.runtime import BUILD, ROOT, UserError, pick_device
 
 CHUNK, OVERLAP = 10.0, 1.0  # seconds
@@ -165,7 +166,8 @@ def known_checkpoints():
 def load_separator(name, device="auto", chunk=CHUNK, progress=None):
     """Return a Separator by its name (`python -m helpers models` lists them) or by the path of its checkpoint.
 
-    Args: device, chunk, progress: as ModelSeparator's; baselines, which are no networks, do without.
+    Args: device, chunk, progress: as ModelSeparator's. Baselines have no use for a device, and chunks of their own;
+        those that do all at once report no progress.
 
     Raises UserError for an unknown name, a model that is not trained yet, one of images, a file that is damaged, or an
     oracle, which needs the true sources.
@@ -176,7 +178,10 @@ def load_separator(name, device="auto", chunk=CHUNK, progress=None):
         if BASELINES[name].truth:
             command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
             raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
-        return BASELINES[name].make(BLIND if name == "ica" else VOICE)
+        separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
+        if isinstance(separator, ChunkedSeparator):
+            separator.progress = progress
+        return separator
     if path is None and (Path(name).exists() or Path(name).suffix or Path(name).name != name):
         path = Path(name)
     if path is None:
@@ -215,15 +220,31 @@ def song_names(paths):
     raise UserError(f"{len(paths)} inputs include files of the same name: rename some, or give them in separate calls")
 
 
-def separate_file(path, folder, separator, add_up=False):
+def low_rate(path, sample_rate, separator):
+    """Return a sentence of warning if a file's sample rate is below a network's, else ''; a baseline has no rate.
+
+    Such a file lacks the highs of all songs that the network heard: those of 32 kHz gain little on clips of 16 kHz.
+    """
+    own = getattr(separator, "sample_rate", 0)
+    if sample_rate >= own:
+        return ""
+    return (
+        f"{path} has a sample rate of {sample_rate:,} Hz, the model one of {own:,} Hz: it may separate badly without "
+        f"the highs that it learnt from; take a model for {sample_rate:,} Hz or less, see `python -m helpers models`"
+    )
+
+
+def separate_file(path, folder, separator, add_up=False, warn=warnings.warn):
     """Separate one audio file into `folder`/SOURCE.wav; return the files' paths.
 
     They are 16-bit, or 32-bit floats where 16 bits would clip; all are there in the end, or none is. `add_up`: see
-    share_residual. Raises UserError for an input that cannot be read (see audio.read_audio) or a folder that cannot
-    be written.
+    share_residual; `warn`: called with low_rate's sentence, if any. Raises UserError for an input that cannot be read
+    (see audio.read_audio) or a folder that cannot be written.
     """
     folder = Path(folder)
     waveform, sample_rate = audio.read_audio(path)
+    if warning := low_rate(path, sample_rate, separator):
+        warn(warning)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)

@@ -23,7 +23,7 @@ import torch
 from audio_models import Identity, noise, register
 from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers import app, audio, report, separation
+from helpers import app, audio, links, report, separation
 from helpers.checkpoints import save_checkpoint
 from helpers.players import SECONDS
 from helpers.runtime import ROOT, UserError
@@ -69,7 +69,7 @@ def separate(made):
     return made.status.value
 
 
-def links(made):
+def saved(made):
     """Return {name: bytes} of the downloads."""
     text = "".join(child.value for child in made.results.children if isinstance(child, ipywidgets.HTML))
     found = re.findall(r'<a download="([^"]+)"[^>]* href="data:[\w/]+;base64,([^"]+)">', text)
@@ -91,7 +91,7 @@ def test_an_uploaded_song_is_separated_shown_and_can_be_downloaded(made, home, g
     assert "my song (2 s): separated with mine in" in said and 'role="status"' in said and made.bar.value == 1
     slider, rows, *_ = made.results.children
     assert rows.value.count("<audio") == rows.value.count("<img") == 3 and slider.layout.display == "none"
-    found = links(made)
+    found = saved(made)
     assert list(found) == ["my song-vocals.flac", "my song-accompaniment.flac", "my song.zip"]
     given = audio.read_audio(home / "out/my song/my song.wav")[0]
     for name, part in (("vocals", 0.75), ("accompaniment", 0.25)):
@@ -113,11 +113,34 @@ def test_a_path_or_a_track_does_as_well(home):
     assert "1 (1 s): separated" in separate(made)
     mixture = audio.read_audio(home / "out/1/mixture.wav")[0]
     assert mixture.abs().max() > 1 and torch.allclose(mixture, 13 * wave, atol=1e-5)  # beyond full scale: as floats
-    assert list(links(made)) == ["1-vocals.wav", "1-accompaniment.wav", "1.zip"]
+    assert list(saved(made)) == ["1-vocals.wav", "1-accompaniment.wav", "1.zip"]
     made.song.value, made.path.value = app.PATH, f" {home / 'a.flac'} "
     assert made.path.layout.display is None and "a (1 s): separated" in separate(made)
-    assert list(links(made)) == ["a-vocals.flac", "a-accompaniment.flac", "a.zip"]
+    assert list(saved(made)) == ["a-vocals.flac", "a-accompaniment.flac", "a.zip"]
     assert (home / "a.flac").exists()
+
+
+def test_a_song_of_a_lower_rate_than_the_model_s_is_separated_with_a_warning(made, home):
+    save_checkpoint(home / "checkpoints" / "mine.pt", Identity(2 * RATE))
+    upload(made, EIGHT[1]("low.wav", content(noise(1, RATE))))
+    assert "separated with mine" in separate(made)
+    assert ">low.wav has a sample rate of 8,000 Hz, the model one of 16,000 Hz" in made.warning.value
+    upload(made, EIGHT[1]("high.wav", content(noise(1, RATE), 2 * RATE)))
+    assert "separated with mine" in separate(made) and made.warning.value == ""
+
+
+def test_a_baseline_shows_how_far_it_is(home, monkeypatch):
+    def load(*arguments, **options):
+        separator = separation.load_separator(*arguments, **options)
+        separator.chunk, separator.overlap = 1.0, 0.25
+        return separator
+
+    shown = []
+    monkeypatch.setattr(app, "load_separator", load)
+    monkeypatch.setattr(app.SeparationApp, "_progress", lambda self, done: shown.append(done))
+    made = app.SeparationApp(["hpss"], folder=home / "out")
+    upload(made, EIGHT[1]("a.wav", content(noise(1, 2 * RATE))))
+    assert "separated with hpss" in separate(made) and shown == [1 / 3, 2 / 3, 1]
 
 
 def test_of_a_long_song_any_part_can_be_heard(made, home):
@@ -151,11 +174,11 @@ def test_a_new_song_takes_the_old_one_s_widgets_out_of_memory(made):
 
 
 def test_songs_too_large_for_links_are_told_where_they_lie(made, monkeypatch):
-    monkeypatch.setattr(app, "LINKED", 10_000)
+    monkeypatch.setattr(links, "LINKED", 10_000)
     upload(made, EIGHT[1]("a.wav", content(noise(1, RATE))))
     separate(made)
     text = " ".join(child.value for child in made.results.children if isinstance(child, ipywidgets.HTML))
-    assert "too large for links" in text and "out/a/mine" in text and not links(made)
+    assert "too large for links" in text and "out/a/mine" in text and not saved(made)
 
 
 def test_colab_hands_over_large_files_itself(made, home, monkeypatch):
@@ -163,7 +186,7 @@ def test_colab_hands_over_large_files_itself(made, home, monkeypatch):
     colab = types.SimpleNamespace(download=given.append)
     monkeypatch.setitem(sys.modules, "google.colab.files", colab)
     monkeypatch.setenv("COLAB_RELEASE_TAG", "test")
-    monkeypatch.setattr(app, "LINKED", 10_000)
+    monkeypatch.setattr(links, "LINKED", 10_000)
     upload(made, EIGHT[1]("a.wav", content(noise(1, RATE))))
     separate(made)
     for button in made.results.children[2:-1]:
@@ -190,7 +213,7 @@ BAD = {
 def test_a_bad_file_is_refused_in_a_sentence_and_leaves_nothing_behind(made, home, give, name):
     upload(made, give(name, BAD[name][0]))
     said = separate(made)
-    assert BAD[name][1] in said and name in said and 'role="alert"' in said and "<details>" not in said
+    assert BAD[name][1] in said and f">{name}" in said and 'role="alert"' in said and "<details>" not in said
     assert not made.results.children and files(home / "out") == []
     upload(made, give("good.wav", content(noise(1, RATE))))
     assert "separated with mine" in separate(made)
@@ -207,6 +230,15 @@ def test_a_bad_file_is_refused_in_a_sentence_and_leaves_nothing_behind(made, hom
 def test_no_file_is_a_sentence_too(made, chosen, path, words):
     made.song.value, made.path.value = chosen, path
     assert words in separate(made)
+
+
+@each_version
+def test_it_says_what_was_uploaded_and_what_limits_there_are(made, monkeypatch, give):
+    assert "JupyterLab loses uploads over about 10 MB" in made.hint.value
+    monkeypatch.setenv("VOILA_SERVER_URL", "/")
+    assert made._hint() == ""
+    upload(made, give("<my> song.wav", bytes(1_260_000)))
+    assert made._hint() == "&lt;my&gt; song.wav, 1.3 MB"
 
 
 def test_a_mistake_in_the_code_is_shown_with_its_type_and_place(made, monkeypatch):
@@ -278,7 +310,7 @@ def test_the_best_network_comes_first_and_what_cannot_separate_is_left_out(monke
     monkeypatch.setattr(app, "list_models", lambda: rows)
     made = app.SeparationApp()
     assert list(made.model.options) == ["c", "a", "b", "better", "worse"]
-    assert made.measured.value == "audio, 16 kHz; vocals NSDR 10.20 dB (X, test)"
+    assert ">audio, 16 kHz; vocals NSDR 10.20 dB (X, test)<" in made.measured.value
     with pytest.raises(ValueError, match="no models"):
         app.SeparationApp([])
 
@@ -387,7 +419,7 @@ def test_in_a_browser_a_song_is_uploaded_separated_played_and_downloaded(address
         browser.execute_script(TAKE_DIALOG + 'document.getElementById("dialog")?.remove();')
         press("Upload")
         wait_for(lambda: find("#dialog"))[0].send_keys(str(path))
-        wait_for(lambda: [one for one in find("button") if one.text.strip() == "Upload (1)"])
+        wait_for(lambda: f"{path.name}, 0." in browser.find_element("css selector", "body").text)
         press("Separate")
 
     audio.write_audio(tmp_path / "browser test.wav", noise(2, 2 * 16_000), 16_000)

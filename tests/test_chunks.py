@@ -67,6 +67,15 @@ def test_chunks_are_of_one_length_and_add_up(seconds):
     assert all(torch.equal(estimate, wave / 2) for estimate in found.values())
 
 
+@pytest.mark.parametrize(("seconds", "parts"), [(0.5, 1), (1, 1), (4, 5), (7.3, 10)])
+def test_each_chunk_is_reported(seconds, parts):
+    done = []
+    ChunkedSeparator(Halves, ["a", "b"], chunk=1, overlap=0.25, progress=done.append)(
+        noise(1, round(seconds * RATE)), RATE
+    )
+    assert done == [(number + 1) / parts for number in range(parts)]
+
+
 def test_each_chunk_gets_the_true_sources_of_its_place():
     sources = {"a": noise(2, 20_000, seed=1), "b": noise(2, 20_000, seed=2)}
     found = ChunkedSeparator(TrueSources, sources, chunk=1, overlap=0.1)(sources["a"] + sources["b"], RATE)

@@ -227,6 +227,29 @@ def test_baselines_come_by_name_and_keep_the_contract(name):
     assert set(found) == ({"source 1", "source 2"} if name == "ica" else {"vocals", "accompaniment"})
 
 
+@pytest.mark.parametrize("name", ["mine", "hpss", "rpca"])
+def test_a_network_and_a_baseline_report_progress_the_same_way(folders, name):
+    save_checkpoint(folders[0] / "mine.pt", Identity(8000))
+    done = []
+    separator = load_separator(name, "cpu", chunk=1.0, progress=done.append)
+    separator(noise(1, 4000), 8000)
+    assert done == [1]
+    if name != "mine":
+        separator.chunk, separator.overlap = 1.0, 0.1
+    separator(noise(1, 5 * 8000), 8000)
+    assert len(done[1:]) >= 5 and done[1:] == sorted(set(done[1:])) and done[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "own", "warned"), [(16_000, 32_000, True), (32_000, 32_000, False), (44_100, 32_000, False)]
+)
+def test_a_file_of_a_lower_rate_than_the_model_s_gets_a_sentence_of_warning(rate, own, warned):
+    said = separation.low_rate("song.wav", rate, ModelSeparator(Identity(own), "cpu"))
+    words = ("song.wav", "16,000 Hz", "32,000 Hz", "`python -m helpers models`")
+    assert all(word in said for word in words) if warned else said == ""
+    assert separation.low_rate("song.wav", 8000, load_separator("hpss")) == ""
+
+
 def test_folders_of_songs_do_not_clash():
     names = separation.song_names(["a/one.mp3", "b/two.wav", "a/one.mp3"])
     assert [str(path) for path in names] == ["a/one.mp3", "b/two.wav"] and list(names.values()) == ["one", "two"]
