@@ -210,7 +210,8 @@ def _separate(options):
     show = separation.progress_line("separating")
     separator = separation.load_separator(options.model, options.device, options.chunk, show)
     failed = False
-    for _, files, error in separation.separate_files(options.inputs, options.output, separator, options.add_up):
+    parts = separation.separate_files(options.inputs, options.output, separator, options.add_up, _warn)
+    for _, files, error in parts:
         if error:
             failed = True
             _complain(error)
@@ -304,6 +305,10 @@ def _submission(options):
 
 def _complain(error):
     print(f"python -m helpers: error: {error}", file=sys.stderr)
+
+
+def _warn(sentence):
+    print(f"python -m helpers: warning: {sentence}", file=sys.stderr)
 
 
 def main(arguments=None):

@@ -284,16 +284,16 @@ def progress_line(label):
     return show
 
 
-def separate_files(paths, output, separator, add_up=False):
+def separate_files(paths, output, separator, add_up=False, warn=warnings.warn):
     """Separate audio files into `output`/SONG/SOURCE.wav; yield (path, files written, None or the UserError) of each.
 
-    An input that fails does not stop the others, and leaves nothing behind.
+    An input that fails does not stop the others, and leaves nothing behind. add_up, warn: as separate_file's.
     """
     output = Path(output)
     names, created = song_names(paths), not output.exists()
     for path, name in names.items():
         try:
-            yield path, separate_file(path, output / name, separator, add_up), None
+            yield path, separate_file(path, output / name, separator, add_up, warn), None
         except UserError as error:
             yield path, [], error
     if created:
