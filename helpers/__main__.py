@@ -210,8 +210,8 @@ def _separate(options):
     show = separation.progress_line("separating")
     separator = separation.load_separator(options.model, options.device, options.chunk, show)
     failed = False
-    parts = separation.separate_files(options.inputs, options.output, separator, options.add_up, _warn)
-    for _, files, error in parts:
+    done = separation.separate_files(options.inputs, options.output, separator, options.add_up, _warn)
+    for _, files, error in done:
         if error:
             failed = True
             _complain(error)
@@ -285,7 +285,7 @@ def _report(options):
     from helpers.paper import write_report
 
     path, pages = write_report()
-    print(f"{path}: {pages} pages")
+    print(f"{path}: {pages} page{'s' * (pages > 1)}")
 
 
 def _table(options):

@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from helpers import baselines, checkpoints, separation
+from helpers.baselines import VOICE
 from helpers.runtime import ROOT, UserError, pick_device
 
-VOICE = ("vocals", "accompaniment")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 

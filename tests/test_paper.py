@@ -255,7 +255,7 @@ def test_the_pdf_shows_the_numbers_the_date_of_the_results_and_what_was_escaped(
 def test_the_command_names_the_report_and_its_pages_or_the_error(project, capsys):
     paper.TEMPLATE.write_text(HEAD + "Words.\n")
     assert main(["report"]) == 0
-    assert capsys.readouterr().out == f"{project / 'report' / 'report.pdf'}: 1 pages\n"
+    assert capsys.readouterr().out == f"{project / 'report' / 'report.pdf'}: 1 page\n"
     paper.TEMPLATE.write_text(HEAD + "{{ nosuch }}\n")
     assert main(["report"]) == 1
     assert "report.md, line 5: 'nosuch' is undefined" in capsys.readouterr().err
