@@ -7,12 +7,13 @@ One network for each source (Stöter, Uhlich, Liutkus and Mitsufuji, 2019), both
 are those of both together. No published weights. As in the package: windows of 4096 samples, 1024 apart, at 44.1 kHz
 (at 16 kHz 1024 and 256), the lower 16 kHz looked at, inputs standardised bin by bin, squared error of magnitudes.
 Other than there: segments of 2 s instead of 6, one channel, and the masked magnitudes get the mixture's phase, without
-the expectation maximisation after it.
+the expectation maximisation after it. What separating costs is measured beside the U-Nets, in the same run, on the CPU.
 """
 
 import argparse
 import functools
 import json
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -28,7 +29,7 @@ from helpers.corpora import load_corpus  # noqa: E402
 from helpers.evaluation import MULTITRACK, evaluate  # noqa: E402
 from helpers.runtime import UserError  # noqa: E402
 from helpers.segments import SegmentSampler, fixed_batches, hold  # noqa: E402
-from helpers.separation import ModelSeparator  # noqa: E402
+from helpers.separation import ModelSeparator, known_checkpoints  # noqa: E402
 from helpers.stft import STFT  # noqa: E402
 from helpers.training import fit  # noqa: E402
 
@@ -134,19 +135,45 @@ def train(corpus, minutes, network, device, seed=0):
     return model, history
 
 
+# What it is compared with in speed and memory, at the rate of its own data.
+NEIGHBOURS = {"songs": ("unet-songs",), "mir1k": ("spectrogram-unet", "mask-unet", "wave-unet", "band-split")}
+
+
+def cost(network, sample_rate, seconds=20.0):
+    """What separating costs in this process, as leaderboard.timed() says; the weights do not matter for that."""
+    bins = WINDOWS[sample_rate][0] // 2 + 1
+    model = TwoUnmixers(network, (torch.zeros(bins).numpy(), torch.ones(bins).numpy()), sample_rate)
+    return leaderboard.timed(lambda _: ModelSeparator(model, "cpu"), seconds, sample_rate)
+
+
+def costs(data, sample_rate):
+    """What separating costs by Open-Unmix and by those neighbours that are there: each in a process of its own."""
+    command = [sys.executable, __file__, "--cost", str(sample_rate)]
+    own = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = {"Open-Unmix": json.loads(own.stdout)}
+    for name in NEIGHBOURS[data]:
+        if name in known_checkpoints():
+            found[name] = leaderboard.cost(name, 20.0, sample_rate)
+    return found
+
+
 def main():
-    """Train, evaluate on the test tracks, print, write JSON."""
+    """Train, evaluate on the test tracks, measure what it costs, print, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=("songs", "mir1k"), default="songs")
     parser.add_argument("--minutes", type=float, default=12.0, help="of training, both networks together")
     parser.add_argument("--data-dir", help="the data folder; default: BSS_DATA_DIR, else data/")
     parser.add_argument("--tracks", type=int, help="take at most so many tracks of each split")
+    parser.add_argument("--cost", type=int, metavar="RATE", help="only print what separating costs in this process")
     parser.add_argument("--output", help="default: benchmarks/results/openunmix.json, or openunmix-mir1k.json")
     given = parser.parse_args()
     try:
         from openunmix.model import OpenUnmix
     except ImportError as error:
         raise UserError(f"openunmix is not installed ({error}): run `pip install openunmix`") from error
+    if given.cost:
+        print(json.dumps(cost(OpenUnmix, given.cost)))
+        return
     device = runtime.pick_device()
     corpus = corpus_of(given.data, given.data_dir)
     corpus = {split: replace(part, tracks=part.tracks[: given.tracks]) for split, part in corpus.items()}
@@ -156,6 +183,7 @@ def main():
     record = {
         "data": corpus["test"].name, "embedded": corpus["test"].embedded, "tracks": len(corpus["test"]),
         "minutes": sum(history["seconds"]) / 60, "device": runtime.describe_device(device), "protocol": found.protocol,
+        "costs": costs(given.data, corpus["test"][0].sample_rate), "threads": torch.get_num_threads(),
         "date": time.strftime("%Y-%m-%d"), "versions": runtime.versions(), "rows": rows,
     }  # fmt: skip
     name = "openunmix.json" if given.data == "songs" else "openunmix-mir1k.json"
@@ -163,6 +191,7 @@ def main():
     runtime.write_atomically(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
     for row in rows:
         print({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()})
+    print(record["costs"])
     print(path)
 
 

@@ -139,21 +139,36 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure(name, seconds, sample_rate, device="cpu"):
-    """Separate `seconds` of one-channel noise by a method of this name, or by a checkpoint's path; return what it took.
+def timed(make, seconds, sample_rate):
+    """Separate `seconds` of one-channel noise; return {"seconds a minute": of computing, for a minute of audio,
+    after a warm-up of a second; "peak memory (MiB)": of this process}.
 
-    {"seconds a minute": of computing, for a minute of audio, after a warm-up of a second; "peak memory (MiB)": of the
-    process, on the CPU; "GPU memory (MiB)": what torch held at most, on a GPU alone; "device"}.
+    make({source: waveform (1, time)}) -> the Separator; the true sources are for oracles.
     """
-    device, sources = pick_device(device), noise(seconds, sample_rate)
+    sources = noise(seconds, sample_rate)
     warm_up = {source: waveform[:, :sample_rate] for source, waveform in sources.items()}
-    entry = baselines.BASELINES.get(name) if name not in separation.known_checkpoints() else None
     for part in (warm_up, sources):
-        separate = entry.make(part if entry.truth else VOICE) if entry else separation.load_separator(name, device)
+        separate = make(part)
         started = time.perf_counter()
         separate(sum(part.values()), sample_rate)
         taken = time.perf_counter() - started
-    found = {"seconds a minute": taken * 60 / seconds, "peak memory (MiB)": peak_memory(), "device": device.type}
+    return {"seconds a minute": taken * 60 / seconds, "peak memory (MiB)": peak_memory()}
+
+
+def measure(name, seconds, sample_rate, device="cpu"):
+    """Return what timed() finds for the method of this name, or for a checkpoint's path.
+
+    Besides {"device"}, and on a GPU {"GPU memory (MiB)": what torch held at most}.
+    """
+    device = pick_device(device)
+    entry = baselines.BASELINES.get(name) if name not in separation.known_checkpoints() else None
+
+    def make(sources):
+        if entry is None:
+            return separation.load_separator(name, device)
+        return entry.make(sources if entry.truth else VOICE)
+
+    found = timed(make, seconds, sample_rate) | {"device": device.type}
     if device.type == "cuda":
         found["GPU memory (MiB)"] = torch.cuda.max_memory_allocated() / 2**20
     return found
