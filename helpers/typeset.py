@@ -107,8 +107,9 @@ class Work:
         elif WIDGET in data:
             yield "typst", f"#note({literal(LOOK)})"
         elif "text/html" in data:
-            html = PLAYER.sub(LISTEN, data["text/html"])
-            yield from [("typst", "#fitted["), ("html", html), ("typst", "]")]
+            html, players = PLAYER.subn(LISTEN, data["text/html"])
+            frame = "#players[" if players and "<table" not in html else "#fitted["
+            yield from [("typst", frame), ("html", html), ("typst", "]")]
         elif "text/markdown" in data or "text/latex" in data:
             yield "markdown", data.get("text/markdown") or data["text/latex"]
         elif "text/plain" in data:

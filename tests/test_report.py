@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 from pypdf import PdfReader
 from sample_notebook import picture, sample_notebook
 
 from helpers import markup, report, runtime, typeset
+from helpers.players import listen
 from helpers.runtime import UserError
 
 
@@ -158,6 +160,15 @@ def test_a_picture_file_is_found_beside_the_notebook_and_a_missing_one_is_named(
     with pytest.raises(UserError, match=r"sample\.ipynb: its picture dot\.png does not exist"):
         typeset.notebook_to_pdf(path, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_more_players_than_a_page_holds_go_on_on_the_next(tmp_path):
+    sounds = {f"voice {number}": torch.zeros(1, 8000) for number in range(12)}
+    shown = new_output("display_data", {"text/html": listen(sounds, 8000, seconds=1.0).data})
+    path = write(tmp_path, new_code_cell("listen(sounds, 8000)", outputs=[shown]))
+    pdf = PdfReader(report.notebook_to_pdf(path, tmp_path))
+    on_pages = [re.findall(r"voice \d+", page.extract_text()) for page in pdf.pages]
+    assert sum(on_pages, []) == list(sounds) and max(len(found) for found in on_pages) < 8
 
 
 @pytest.mark.parametrize(
