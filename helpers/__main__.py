@@ -155,8 +155,8 @@ def parser():
     submission.add_argument("--name", required=True, help='first and family name, "First Family"')
     submission.add_argument("--id", metavar="ID", required=True, help="student number: letters and digits")
     submission.add_argument(
-        "--limit-mb", metavar="MB", type=_positive(float), default=50.0,
-        help="leave the largest checkpoints out until the others take no more than this (default: 50)",
+        "--limit-mb", metavar="MB", type=_positive(float), default=60.0,
+        help="leave the largest checkpoints out until the others take no more than this (default: 60)",
     )  # fmt: skip
     submission.add_argument("-o", "--output", metavar="DIR", type=Path, default=BUILD, help="default: build/")
     submission.set_defaults(handler=_submission)

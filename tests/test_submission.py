@@ -199,7 +199,7 @@ def test_an_archive_that_fails_its_check_does_not_stay(project, monkeypatch):
 
 
 def test_the_command_and_make(project, monkeypatch, capsys):
-    monkeypatch.setattr(submission.write_submission, "__defaults__", (None, 50.0, project))
+    monkeypatch.setattr(submission.write_submission, "__defaults__", (None, 60.0, project))
     arguments = ["submission", "--name", "First Family", "--id", "123", "--output", str(project / "out")]
     assert main([*arguments, "--limit-mb", "0.0035"]) == 0
     out = capsys.readouterr().out.splitlines()
