@@ -118,3 +118,12 @@ def test_colab_s_own_versions_are_the_older_ones():
     for name, version in {"numpy": "2.1", "scipy": "1.16", "matplotlib": "3.10", "ipython": "7.34"}.items():
         assert colab[name].startswith(version + ".")
     assert (colab["ipywidgets"], colab["librosa"], colab["soundfile"]) == ("7.7.1", "0.11.0", "0.14.0")
+
+
+@pytest.mark.parametrize("name", ("constraints.txt", "constraints-colab.txt"))
+def test_the_versions_said_to_be_tested_are_the_pinned_ones(name):
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line[:1] == "|"]
+    headings = next(row for row in rows if row[:2] == ["set", "Python"])[2:]
+    said = next(row for row in rows if row[0].startswith(f"`{name}`"))[2:]
+    pinned = {canonical(one.name): str(one.specifier) for one in requirements(name)}
+    assert said == [pinned[canonical(heading)].removeprefix("==") for heading in headings]
