@@ -150,11 +150,8 @@ def costs(data, sample_rate):
     """What separating costs by Open-Unmix and by those neighbours that are there: each in a process of its own."""
     command = [sys.executable, __file__, "--cost", str(sample_rate)]
     own = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = {"Open-Unmix": json.loads(own.stdout)}
-    for name in NEIGHBOURS[data]:
-        if name in known_checkpoints():
-            found[name] = leaderboard.cost(name, 20.0, sample_rate)
-    return found
+    there = [name for name in NEIGHBOURS[data] if name in known_checkpoints()]
+    return {"Open-Unmix": json.loads(own.stdout)} | {name: leaderboard.cost(name, 20.0, sample_rate) for name in there}
 
 
 def main():

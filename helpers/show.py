@@ -12,7 +12,6 @@ from IPython import get_ipython
 from IPython.display import Image, display, update_display
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 
 WIDTH = 9.0  # inches, at 100 dpi the width of a notebook's cell
 COLOURS = {  # Okabe and Ito's palette, told apart by colour-blind readers too
@@ -174,41 +173,6 @@ def bars(labels, means, lows, highs, label, title=None, digits=2):
     axes.set_xlabel(label)
     if title:
         axes.set_title(title)
-    return fig
-
-
-SIDES = [(7, 3, "left"), (7, -11, "left"), (-7, 3, "right"), (-7, -11, "right"), (0, 9, "center"), (0, -17, "center")]
-
-
-def trade_off(points, x_label, y_label, title=None):
-    """Show named points {name: (x, y, low, high, colour)}, low to high an interval of y, over a logarithmic x axis.
-
-    Each name stands on a side of its point where it covers no other one, if there is such a side. Returns the figure.
-    """
-    fig = Picture(WIDTH, 5.4)
-    axes = fig.subplots()
-    for x, y, low, high, colour in points.values():
-        axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, elinewidth=1)
-    axes.set(xscale="log", xlabel=x_label, ylabel=y_label)
-    axes.margins(x=0.15, y=0.08)
-    axes.xaxis.set_major_formatter("{x:g}")
-    if title:
-        axes.set_title(title)
-    fig.draw_without_rendering()  # from here on the places on the page are known
-    spots = np.array([axes.transData.transform(point[:2]) for point in points.values()])
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
-    for (name, (x, y, _, _, colour)), own in zip(points.items(), list(taken), strict=True):
-        for right, up, side in SIDES:
-            text = axes.annotate(
-                name, (x, y), (right, up), textcoords="offset points", ha=side, fontsize=9, color=colour
-            )
-            box = text.get_window_extent()
-            if not any(box.overlaps(other) for other in taken if other is not own):
-                break
-            text.remove()
-        else:
-            axes.add_artist(text)
-        taken.append(box)
     return fig
 
 

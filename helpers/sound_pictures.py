@@ -1,11 +1,14 @@
-"""Figures about sounds that explain a representation: pictures with true axes, and curves side by side."""
+"""Figures about sounds: pictures with true axes, curves side by side, and methods by their quality and cost."""
 
 import matplotlib
 import torch
+from matplotlib.transforms import Bbox
 
 from helpers.players import INK
 from helpers.show import CYCLE, WIDTH, Picture
 
+# Where a point's name may stand, the best side first: points to the right and upwards, and which end is there.
+SIDES = [(7, 3, "left"), (7, -11, "left"), (-7, 3, "right"), (-7, -11, "right"), (0, 9, "center"), (0, -17, "center")]
 SHADES = matplotlib.colormaps["magma"].resampled(64)  # more would only make the notebook heavier
 
 
@@ -77,3 +80,32 @@ def lines(plots, marks=None, legend=None):
         place.margins(x=0)
     fig.legend(drawn.values(), drawn, title=legend, loc="outside right upper")
     return fig
+
+
+def trade_off(points, x_label, y_label, title=None):
+    """Show named points {name: (x, y, low, high, colour)}, low to high an interval of y, over a logarithmic x axis.
+
+    Each name stands on a side of its point where it covers no other one, if there is such a side. Returns the figure.
+    """
+    figure = Picture(WIDTH, 5.4)
+    axes = figure.subplots()
+    for x, y, low, high, colour in points.values():
+        axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, elinewidth=1)
+    axes.set(xscale="log", xlabel=x_label, ylabel=y_label)
+    axes.margins(x=0.15, y=0.08)
+    axes.xaxis.set_major_formatter("{x:g}")
+    if title:
+        axes.set_title(title)
+    figure.draw_without_rendering()  # from here on the places on the page are known
+    spots = [axes.transData.transform(point[:2]) for point in points.values()]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
+    for number, (name, (x, y, _, _, colour)) in enumerate(points.items()):
+        others = taken[:number] + taken[number + 1 :]
+        text = axes.annotate(name, (x, y), textcoords="offset points", xytext=(0, 0), fontsize=9, color=colour)
+        for right, up, side in SIDES:
+            text.set(position=(right, up), horizontalalignment=side)
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in others):
+                break
+        taken.append(box)
+    return figure

@@ -130,19 +130,6 @@ def test_bars_start_at_zero_and_carry_intervals_and_values():
     assert show.bars(["a", "b"], [-3, 4], [-4, 3], [-2, 5], "SDR (dB)").axes[0].get_xlim()[0] < -4
 
 
-def test_names_beside_points_do_not_cover_each_other():
-    near = {"one method": (1.0, 5.0), "another method": (1.02, 5.05), "a third one": (0.98, 4.95), "far": (20.0, 9.0)}
-    points = {name: (x, y, y - 0.3, y + 0.3, "black") for name, (x, y) in near.items()}
-    fig = show.trade_off(points, "seconds", "dB", "Quality against cost")
-    axes = fig.axes[0]
-    assert {text.get_text(): text.xy for text in axes.texts} == near
-    assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "Quality against cost"
-    fig.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert not any(a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[:number])
-    assert all(axes.get_tightbbox().contains(*corner) for box in boxes for corner in box.corners())
-
-
 def test_outside_a_notebook_the_board_only_prints(capsys):
     board = show.LiveBoard(epochs=12, every=1, pictures=lambda: pytest.fail("nothing is drawn"))
     board(3, history(3, best=2))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers import show
-from helpers.sound_pictures import lines, panels
+from helpers.sound_pictures import lines, panels, trade_off
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +61,16 @@ def test_curves_keep_their_colours_and_are_named_once():
     (legend,) = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
     assert fig._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_names_beside_points_do_not_cover_each_other():
+    near = {"one method": (1.0, 5.0), "another method": (1.02, 5.05), "a third one": (0.98, 4.95), "far": (20.0, 9.0)}
+    points = {name: (x, y, y - 0.3, y + 0.3, "black") for name, (x, y) in near.items()}
+    fig = trade_off(points, "seconds", "dB", "Quality against cost")
+    axes = fig.axes[0]
+    assert {text.get_text(): text.xy for text in axes.texts} == near
+    assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "Quality against cost"
+    fig.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[:number])
+    assert all(axes.get_tightbbox().contains(*corner) for box in boxes for corner in box.corners())
