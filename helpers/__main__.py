@@ -64,7 +64,7 @@ def parser():
     )
     train.add_argument(
         "model", metavar="MODEL",
-        help="music-vae, feedforward, lstm, mir1k-lstm, source-lstm, unet, mask-unet, wave-unet or band-split",
+        help="music-vae, feedforward, lstm, mir1k-lstm, source-lstm, unet, mask-unet, wave-unet, band-split, deep-unet",
     )  # fmt: skip
     train.add_argument("--data", metavar="CORPUS", required=True, help="as for `evaluate`, a corpus with stems")
     train.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")

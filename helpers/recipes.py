@@ -15,6 +15,7 @@ from helpers.mask_losses import MaskLoss
 from helpers.models.masknet import MaskModel, fit_statistics
 from helpers.runtime import UserError, describe_device, fast_bfloat16, seed_everything
 from helpers.segments import SegmentSampler, fixed_batches, hold
+from helpers.singers import with_new_singers
 from helpers.speeds import at_speeds
 from helpers.training import fingerprint, fit, one_cycle
 from helpers.unet_losses import MultiResolutionLoss, WeightedL1Loss, waveform_mse
@@ -38,8 +39,8 @@ class Recipe:
 
     make: its class, with the arguments that the notebooks give it. loss: see helpers.training.fit; None for the
     weighted L1 loss in which all of the model's sources count alike. seconds: length of a segment. remix: probability
-    that it mixes sources of different songs. speeds: train on every track at several speeds. The rest: as fit() has
-    them.
+    that it mixes sources of different songs. speeds: train on every track at several speeds. spread: how far the
+    formants of the voice move (helpers.singers), 0 for not at all. The rest: as fit() has them.
     """
 
     make: Callable
@@ -47,6 +48,7 @@ class Recipe:
     seconds: float = 2.0
     remix: float = 0.5
     speeds: bool = False
+    spread: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     schedule: Callable = one_cycle
@@ -70,6 +72,7 @@ RECIPES = {
     "mask-unet": Recipe(models.MaskUNet, None),
     "wave-unet": Recipe(models.WaveUNet, waveform_mse),
     "band-split": Recipe(models.BandSplitModel, MultiResolutionLoss()),
+    "deep-unet": Recipe(models.DeepUNet, MultiResolutionLoss(), remix=0.7, speeds=True, spread=0.2, learning_rate=2e-3),
 }
 
 
@@ -190,7 +193,11 @@ def segments(held, recipe, batch_size, device, split, generator, steps):
     sampler = SegmentSampler(
         held["train"], recipe.seconds, batch_size, generator, device, remix=recipe.remix, workers=workers
     )
-    return sampler.batches(steps)
+    drawn = sampler.batches(steps)
+    if not recipe.spread:
+        return drawn
+    voice = held["train"].sources.index("vocals")
+    return with_new_singers(drawn, generator, held["train"].sample_rate, recipe.spread, voice)
 
 
 def epoch_line(epoch, epochs, history):

@@ -296,6 +296,7 @@ SMALL = {
     "mir1k-lstm": {"width": 8, "code": 4, "hidden": 4}, "source-lstm": {"hidden": 4},
     "unet": {"width": 2}, "mask-unet": {"width": 2}, "wave-unet": {"width": 2, "levels": 4},
     "band-split": {"features": 8, "blocks": 1},
+    "deep-unet": {"width": 4, "n_fft": 128, "hop_length": 32},
 }  # fmt: skip
 
 
@@ -307,6 +308,18 @@ def test_the_loss_of_every_recipe_reaches_every_weight(name):
     sources = torch.stack((mixture * 0.3, mixture.flip(-1) * 0.5), dim=1)
     recipe.loss(model.train(), (sources.sum(1), sources), 0.5)["loss"].backward()
     assert [parameter for parameter, value in model.named_parameters() if value.grad is None] == []
+
+
+def test_only_the_voice_gets_other_formants(tmp_path):
+    held = {"train": hold(make((12_000,), ("vocals", "accompaniment"), channels=1))}
+    found = {}
+    for spread in (0.0, 0.2):
+        recipe = recipes.Recipe(nn.Identity, None, seconds=5.0, spread=spread)
+        generator = torch.Generator().manual_seed(1)
+        found[spread] = next(iter(recipes.segments(held, recipe, 2, "cpu", "train", generator, steps=1)))[1]
+    voice = held["train"].sources.index("vocals")
+    assert found[0.0][:, 1 - voice].equal(found[0.2][:, 1 - voice])
+    assert not found[0.0][:, voice].allclose(found[0.2][:, voice], atol=1e-3)
 
 
 def test_the_help_names_every_recipe(monkeypatch):

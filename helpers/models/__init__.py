@@ -1,6 +1,7 @@
 """The architectures, one family a file; ARCHITECTURES is what a checkpoint may name."""
 
 from helpers.models.band_split import BandSplitModel
+from helpers.models.deep_unet import DeepUNet
 from helpers.models.masknet import LSTMNet, SingleFrameNet, SourceLSTM
 from helpers.models.music_vae import MusicVAE
 from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet
@@ -10,6 +11,7 @@ from helpers.models.wave_unet import WaveUNet
 
 MODELS = (
     BandSplitModel,
+    DeepUNet,
     ImageUNet,
     ImageVAE,
     LSTMNet,

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers.models.deep_unet import FLOOR, RANGE, DeepBody, convolution
 from helpers.models.vae import reparameterise
 from helpers.stft import STFT, to_decibels
 
-FLOOR, RANGE = -60.0, 80.0  # dB: what level 0 means, and from there to level 1
+# FLOOR and RANGE, in dB: what level 0 means, and from there to level 1
 LOWEST, HIGHEST = -0.25, 1.25  # levels that a decoder can give: -80 to +40 dB
 NEPERS = RANGE * math.log(10) / 20  # from level 0 to level 1 as the natural logarithm of the magnitude
 
@@ -118,66 +119,14 @@ class ConvNetwork(nn.Module):
 # ---- deep: what the results are made with ------------------------------------------------------------------------
 
 
-def convolution(inputs, outputs):
-    """3×3 convolution, batch normalisation and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
-
-
-class AcrossFrequency(nn.Module):
-    """Two fully connected layers along the bins of every frame, added to the input (Choi et al., 2020).
-
-    A harmonic at one bin is heard together with those at all others, which small kernels do not reach.
-    """
-
-    def __init__(self, channels, bins, reduction=8):
-        super().__init__()
-        hidden = max(16, bins // reduction)
-        self.down, self.norm1 = nn.Linear(bins, hidden, bias=False), nn.BatchNorm2d(channels)
-        self.up, self.norm2 = nn.Linear(hidden, bins, bias=False), nn.BatchNorm2d(channels)
-
-    def forward(self, x):
-        """(batch, channels, bins, frames) -> the same shape."""
-        h = F.relu(self.norm1(self.down(x.transpose(2, 3))))
-        return x + F.relu(self.norm2(self.up(h))).transpose(2, 3)
-
-
-class Stage(nn.Module):
-    """Two convolutions, the second around a shortcut, and fully connected layers along frequency."""
-
-    def __init__(self, inputs, outputs, bins):
-        super().__init__()
-        self.enter, self.body = convolution(inputs, outputs), convolution(outputs, outputs)
-        self.across = AcrossFrequency(outputs, bins)
-
-    def forward(self, x):
-        """(batch, inputs, bins, frames) -> (batch, outputs, bins, frames)."""
-        x = self.enter(x)
-        return self.across(x + self.body(x))
-
-
-class DeepNetwork(nn.Module):
+class DeepNetwork(DeepBody):
     """An encoder that sees a second of music at once, and two light decoders that see nothing but their code.
 
-    The spectrum is cut into four bands which are stacked as channels: a quarter of the bins costs a quarter of the
-    computing (Liu et al., 2020). The encoder goes down to an eighth of the size, to see the whole, and back up to keep
-    the detail; so each code is a map with a cell for every frame and every four bins, `latent` numbers each.
+    Each code is a map with a cell for every frame and every four bins, `latent` numbers each.
     """
 
-    bands, scales = 4, 4
-
     def __init__(self, bins, latent, width):
-        super().__init__()
-        self.bins = bins - bins % (self.bands * 2 ** (self.scales - 1))  # the few highest are added again in the end
-        channels = [width * (scale + 1) for scale in range(self.scales)]
-        heights = [self.bins // self.bands // 2**scale for scale in range(self.scales)]
-        inputs = [self.bands, *channels[:-1]]
-        self.down = nn.ModuleList(Stage(*sizes) for sizes in zip(inputs, channels, heights, strict=True))
-        self.up = nn.ModuleList(
-            Stage(channels[scale] + channels[scale + 1], channels[scale], heights[scale])
-            for scale in reversed(range(self.scales - 1))
-        )
+        super().__init__(bins, width)
         self.heads = nn.ModuleList(nn.Conv2d(width, latent, 1) for _ in range(4))
         self.decoders = nn.ModuleList(
             nn.Sequential(convolution(latent, width), convolution(width, width), nn.Conv2d(width, self.bands, 1))
@@ -189,21 +138,12 @@ class DeepNetwork(nn.Module):
 
         Frames are filled up to a multiple of 8.
         """
-        mixture = mixture[:, :, : self.bins]
-        mixture = F.pad(mixture, (0, -mixture.shape[-1] % 2 ** (self.scales - 1)))
-        h, skips = mixture.reshape(len(mixture), self.bands, -1, mixture.shape[-1]), []
-        for scale, stage in enumerate(self.down):
-            h = stage(F.max_pool2d(h, 2) if scale else h)
-            skips.append(h)
-        for stage, skip in zip(self.up, skips[-2::-1], strict=True):
-            h = stage(torch.cat((F.interpolate(h, scale_factor=2), skip), dim=1))
+        h = self.features(mixture)
         return [head(h) for head in self.heads]
 
     def decode(self, codes, shape):
         """(batch, 2, latent, bins/4, frames) -> levels (batch, 2, *shape), before their sigmoid."""
-        levels = torch.stack([decoder(codes[:, k]) for k, decoder in enumerate(self.decoders)], dim=1)
-        levels = levels.flatten(2, 3)[..., : shape[1]]  # (batch, 2, bins of all bands, frames)
-        return F.pad(levels, (0, 0, 0, shape[0] - self.bins), mode="replicate")
+        return self.whole(torch.stack([decoder(codes[:, k]) for k, decoder in enumerate(self.decoders)], dim=1), shape)
 
 
 # ---- from waveform to waveforms ----------------------------------------------------------------------------------
