@@ -56,7 +56,7 @@ def test_the_command_line_s_names_are_those_of_the_files():
     assert {path.stem for path in PATHS} >= {"01_vae", "01_unet"}
     networks = {"music-vae": "MusicVAE", "feedforward": "SingleFrameNet", "lstm": "LSTMNet", "mir1k-lstm": "LSTMNet"}
     networks |= {"band-split": "BandSplitModel", "mask-unet": "MaskUNet", "wave-unet": "WaveUNet"}
-    networks |= {"spectrogram-unet": "SpectrogramUNet", "unet-songs": "SpectrogramUNet"}
+    networks |= {"spectrogram-unet": "SpectrogramUNet", "unet-songs": "SpectrogramUNet", "deep-unet": "DeepUNet"}
     for name, network in networks.items():
         separator = load_separator(name, "cpu")
         assert type(separator.model).__name__ == network and separator.sources == ("vocals", "accompaniment")
