@@ -31,6 +31,9 @@ def parser():
     separate.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     separate.add_argument("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
     _add_computing(separate)
+    separate.add_argument(
+        "--every-speed", action="store_true", help="hear INPUT at five speeds: five times as long, a little better"
+    )
     separate.add_argument("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
     separate.set_defaults(handler=_separate)
 
@@ -206,9 +209,14 @@ def _positive(kind):
 
 def _separate(options):
     from helpers import separation
+    from helpers.speeds import EverySpeed
 
     show = separation.progress_line("separating")
-    separator = separation.load_separator(options.model, options.device, options.chunk, show)
+    if options.every_speed:
+        heard_once = separation.load_separator(options.model, options.device, options.chunk)
+        separator = EverySpeed(heard_once, progress=show)
+    else:
+        separator = separation.load_separator(options.model, options.device, options.chunk, show)
     failed = False
     done = separation.separate_files(options.inputs, options.output, separator, options.add_up, _warn)
     for _, files, error in done:

@@ -112,6 +112,13 @@ def test_add_up_makes_the_files_add_up():
     assert (total - audio.read_audio("song.wav")[0]).abs().max() < 2**-14
 
 
+def test_every_speed_gives_files_as_long_as_the_song(home, capsys):
+    audio.write_audio("song.wav", tone(), RATE)
+    assert separate("song.wav", "--every-speed") == 0 and capsys.readouterr().err == ""
+    found, truth = audio.read_audio("out/song/vocals.wav")[0], audio.read_audio("song.wav")[0]
+    assert found.shape == truth.shape and (found - truth)[:, 500:-500].abs().max() < 1e-3
+
+
 def test_a_file_of_a_lower_rate_than_the_model_s_is_separated_with_a_warning(home, capsys):
     save_checkpoint(home / "checkpoints" / "high.pt", Identity(32_000))
     audio.write_audio("low.wav", tone(), RATE)

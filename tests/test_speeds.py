@@ -9,7 +9,7 @@ import torch
 
 from helpers.corpora import load_corpus
 from helpers.segments import hold
-from helpers.speeds import at_speeds, transposed
+from helpers.speeds import EverySpeed, at_speeds, transposed
 from helpers.tracks import Corpus, Track
 
 
@@ -58,3 +58,27 @@ def test_a_corpus_has_every_track_at_every_speed():
     held = hold(found)
     assert held.sample_rate == 16_000 and len(held.lengths) == 6
     assert held.lengths.tolist() == [track.frames for track in found]
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100])
+@pytest.mark.parametrize("length", [1, 999, 30_011])
+def test_estimates_of_every_speed_are_set_back_to_the_mixture_s(rate, length):
+    wave = torch.stack([sines(length / rate, rate).source(name)[0] for name in "ab"])
+    found = EverySpeed(lambda heard, _: {"half": heard / 2, "none": 0 * heard}, (-3.0, 0.0, 1.5, 3.0))(wave, rate)
+    assert found["half"].shape == wave.shape and not found["none"].any()
+    inside = slice(500, -500)  # a resampled tone rings where it begins and ends
+    assert (found["half"] - wave / 2)[:, inside].abs().sum() <= 2e-4 * max(1, length)
+
+
+def test_every_speed_is_heard_at_its_pitch_and_counts_alike():
+    heard, done = [], []
+
+    def separator(waveform, sample_rate):
+        heard.append(pitch(waveform, sample_rate))
+        return {"number": torch.full_like(waveform, len(heard))}
+
+    wave = sines().source("a")
+    found = EverySpeed(separator, (-12.0, 0.0, 3.0), done.append)(wave, 16_000)
+    assert heard == pytest.approx([220, 440, 440 * 2**0.25], abs=0.75)
+    assert found["number"][:, 500:-500].numpy() == pytest.approx(2.0, abs=1e-3)  # the mean of 1, 2 and 3
+    assert done == pytest.approx([1 / 3, 2 / 3, 1])
