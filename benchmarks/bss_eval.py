@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 warnings.filterwarnings("ignore")  # deprecations of the packages measured
 
-from helpers.bss_eval import References  # noqa: E402
+from helpers.metrics.bss_eval import References  # noqa: E402
 from helpers.runtime import describe_device  # noqa: E402
 
 
@@ -83,7 +83,7 @@ def contestants(references, estimates):
         scores = References(references).score(estimates[:count])
         return list(torch.stack([scores.sdr, scores.sir, scores.sar], dim=1))
 
-    found["helpers.bss_eval"] = "SDR SIR SAR", ours
+    found["helpers.metrics.bss_eval"] = "SDR SIR SAR", ours
     return found
 
 

@@ -24,12 +24,14 @@ from torch import nn
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder, where `openunmix` would be this file
 
-from helpers import corpora, leaderboard, runtime  # noqa: E402
-from helpers.corpora import load_corpus  # noqa: E402
-from helpers.evaluation import MULTITRACK, evaluate  # noqa: E402
+from helpers import runtime  # noqa: E402
+from helpers.data import corpora  # noqa: E402
+from helpers.data.batches import SegmentSampler, fixed_batches, hold  # noqa: E402
+from helpers.data.corpora import load_corpus  # noqa: E402
 from helpers.runtime import UserError  # noqa: E402
-from helpers.segments import SegmentSampler, fixed_batches, hold  # noqa: E402
-from helpers.separation import ModelSeparator, known_checkpoints  # noqa: E402
+from helpers.separation import cost as leaderboard  # noqa: E402
+from helpers.separation.evaluation import MULTITRACK, evaluate  # noqa: E402
+from helpers.separation.networks import ModelSeparator, known_checkpoints  # noqa: E402
 from helpers.stft import STFT  # noqa: E402
 from helpers.training import fit  # noqa: E402
 
@@ -39,7 +41,7 @@ WINDOWS = {44_100: (4096, 1024), 16_000: (1024, 256)}  # {sample rate: (n_fft, h
 
 
 class TwoUnmixers(nn.Module):
-    """Open-Unmix for each source; an audio model (helpers.separation).
+    """Open-Unmix for each source; an audio model (helpers.separation.networks).
 
     Args:
         network: the class openunmix.model.OpenUnmix.

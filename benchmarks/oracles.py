@@ -20,10 +20,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helpers import runtime  # noqa: E402
-from helpers.audio_metrics import global_means  # noqa: E402
-from helpers.baselines import BASELINES, RobustPCA  # noqa: E402
-from helpers.bss_eval import References  # noqa: E402
-from helpers.corpora import load_corpus  # noqa: E402
+from helpers.data.corpora import load_corpus  # noqa: E402
+from helpers.metrics.bss_eval import References  # noqa: E402
+from helpers.metrics.signals import global_means  # noqa: E402
+from helpers.separation.baselines import BASELINES, RobustPCA  # noqa: E402
 
 METRICS = {"gain": 1, "v3": 512}  # taps of the distortion filter
 ON_ALL = ("mixture", "ibm", "irm", "wiener")  # fast enough for every clip

@@ -11,7 +11,7 @@ from helpers.runtime import BUILD, UserError, data_dir
 
 def parser():
     """Return the parser of all commands; each sets `handler`, a function of the parsed arguments."""
-    from helpers.report import PROFILES
+    from report.notebooks import PROFILES
 
     top = argparse.ArgumentParser(
         prog="python -m helpers",
@@ -208,8 +208,8 @@ def _positive(kind):
 
 
 def _separate(options):
-    from helpers import separation
-    from helpers.speeds import EverySpeed
+    from helpers.data.speeds import EverySpeed
+    from helpers.separation import networks as separation
 
     show = separation.progress_line("separating")
     if options.every_speed:
@@ -229,9 +229,9 @@ def _separate(options):
 
 
 def _evaluate(options):
-    from helpers import evaluation
     from helpers.results import load_results, to_table
-    from helpers.separation import progress_line
+    from helpers.separation import evaluation
+    from helpers.separation.networks import progress_line
 
     path = evaluation.evaluate_models(
         options.models, options.data, options.split, options.limit, options.data_dir, options.device, options.chunk,
@@ -253,13 +253,13 @@ def _train(options):
 
 
 def _app(options):
-    from helpers.app import serve
+    from helpers.show.app import serve
 
     serve(options.port, options.browser)
 
 
 def _models(options):
-    from helpers.evaluation import list_models
+    from helpers.separation.evaluation import list_models
 
     columns = {"model": 22, "kind": 16, "sources": 22}
     print("".join(f"{column:{width}}" for column, width in columns.items()) + "measured")
@@ -268,7 +268,7 @@ def _models(options):
 
 
 def _fetch(options):
-    from helpers import corpora, images
+    from helpers.data import corpora, images
 
     for name in options.corpora:
         print(corpora.fetch(name, options.data_dir or data_dir()))
@@ -277,33 +277,33 @@ def _fetch(options):
 
 
 def _run(options):
-    from helpers.report import run_notebooks
+    from report.notebooks import run_notebooks
 
     run_notebooks(options.notebooks, options.profile, options.output, options.pdf)
 
 
 def _pdf(options):
-    from helpers.report import notebook_to_pdf
+    from report.notebooks import notebook_to_pdf
 
     for path in options.notebooks:
         print(notebook_to_pdf(path, options.output))
 
 
 def _report(options):
-    from helpers.paper import write_report
+    from report.paper import write_report
 
     path, pages = write_report()
     print(f"{path}: {pages} page{'s' * (pages > 1)}")
 
 
 def _table(options):
-    from helpers.report import results_table
+    from report.notebooks import results_table
 
     print(results_table(*options.folders))
 
 
 def _submission(options):
-    from helpers.submission import write_submission
+    from report.submission import write_submission
 
     path, left_out = write_submission(options.name, options.id, options.output, options.limit_mb)
     for name in left_out:

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import torch
 
-from helpers import distributed, leaderboard, models
-from helpers.audio_losses import MusicVAELoss
+from helpers import distributed, models
 from helpers.checkpoints import save_checkpoint
-from helpers.corpora import load_corpus
-from helpers.mask_losses import MaskLoss
-from helpers.models.masknet import MaskModel, fit_statistics
+from helpers.data.augment import with_new_singers
+from helpers.data.batches import SegmentSampler, fixed_batches, hold
+from helpers.data.corpora import load_corpus
+from helpers.data.speeds import at_speeds
+from helpers.losses.masks import MaskLoss
+from helpers.losses.music_vae import MusicVAELoss
+from helpers.losses.unets import MultiResolutionLoss, WeightedL1Loss, waveform_mse
+from helpers.models.mask_nets import MaskModel, fit_statistics
 from helpers.runtime import UserError, describe_device, fast_bfloat16, seed_everything
-from helpers.segments import SegmentSampler, fixed_batches, hold
-from helpers.singers import with_new_singers
-from helpers.speeds import at_speeds
+from helpers.separation import cost as leaderboard
 from helpers.training import fingerprint, fit, one_cycle
-from helpers.unet_losses import MultiResolutionLoss, WeightedL1Loss, waveform_mse
 
 SEGMENTS = 64  # of the validation split, evenly spread over it: what the best epoch is chosen by
 STATISTICS = 32  # batches from which a mask model measures mean and deviation of its features
@@ -40,7 +41,7 @@ class Recipe:
     make: its class, with the arguments that the notebooks give it. loss: see helpers.training.fit; None for the
     weighted L1 loss in which all of the model's sources count alike. seconds: length of a segment. remix: probability
     that it mixes sources of different songs. speeds: train on every track at several speeds. spread: how far the
-    formants of the voice move (helpers.singers), 0 for not at all. The rest: as fit() has them.
+    formants of the voice move (helpers.data.augment), 0 for not at all. The rest: as fit() has them.
     """
 
     make: Callable

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers.losses import SupervisedVAELoss
+from helpers.losses.vae import SupervisedVAELoss
 from helpers.models import ImageVAE
 from helpers.training import fit
 

@@ -23,11 +23,14 @@ import torch
 from audio_models import Identity, noise, register
 from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers import app, audio, links, report, separation
 from helpers.checkpoints import save_checkpoint
-from helpers.players import SECONDS
+from helpers.data import audio
+from helpers.data.tracks import Track
 from helpers.runtime import ROOT, UserError
-from helpers.tracks import Track
+from helpers.separation import networks as separation
+from helpers.show import app, links
+from helpers.show.players import SECONDS
+from report import notebooks as report
 
 RATE = 8000
 SEVEN = "ipywidgets 7", lambda name, content: {name: {"metadata": {"name": name}, "content": content}}
@@ -316,7 +319,7 @@ def test_the_best_network_comes_first_and_what_cannot_separate_is_left_out(monke
 
 
 def test_a_notebook_executed_without_a_reader_keeps_a_table_and_no_widget(tmp_path):
-    cell = new_code_cell('from helpers.app import show_app\nshow_app(["hpss", "mine"])')
+    cell = new_code_cell('from helpers.show.app import show_app\nshow_app(["hpss", "mine"])')
     nbformat.write(new_notebook(cells=[cell]), tmp_path / "a.ipynb")
     done = nbformat.read(report.execute_notebook(tmp_path / "a.ipynb", tmp_path / "out"), as_version=4)
     (output,) = [output for output in done.cells[0].outputs if output.output_type == "display_data"]
@@ -365,7 +368,7 @@ def address():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", f"from helpers.app import serve; serve({port}, browser=False)"]
+    command = [sys.executable, "-c", f"from helpers.show.app import serve; serve({port}, browser=False)"]
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as server:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:

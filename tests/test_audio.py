@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from helpers import audio
+from helpers.data import audio
 from helpers.runtime import UserError
 
 RATE = 8000

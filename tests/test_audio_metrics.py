@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import audio_metrics
-from helpers.audio_metrics import framewise_v4, global_means, nsdr, si_sdr, signal_difference
-from helpers.bss_eval import References
+from helpers.metrics import signals as audio_metrics
+from helpers.metrics.bss_eval import References
+from helpers.metrics.signals import framewise_v4, global_means, nsdr, si_sdr, signal_difference
 from helpers.runtime import UserError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from listening import heard_pitch, off_harmonics
 
-from helpers import band
+from helpers.data import band
 
 RATE = 16000
 

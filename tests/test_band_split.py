@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from helpers.checkpoints import load_checkpoint, save_checkpoint
+from helpers.losses.unets import MultiResolutionLoss
 from helpers.models.band_split import MUSIC, SPEECH, BandSplitModel, Convolution, band_sizes, layer, rotate
-from helpers.separation import ModelSeparator
-from helpers.unet_losses import MultiResolutionLoss
+from helpers.separation.networks import ModelSeparator
 
 KINDS = ("recurrent", "convolution", "attention")
 SMALL = {"features": 8, "blocks": 2, "n_fft": 128, "hop_length": 64, "sample_rate": 8000, "bands": ((4000, 1000),)}

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.decomposition import NMF
 
-from helpers.baselines import (
+from helpers.runtime import UserError
+from helpers.separation.baselines import (
     BASELINES,
     ICA,
     BlindNMF,
@@ -17,8 +18,7 @@ from helpers.baselines import (
     folded,
     unfolded,
 )
-from helpers.factorisation import nmf, robust_pca
-from helpers.runtime import UserError
+from helpers.separation.factorisation import nmf, robust_pca
 
 RATE = 8000
 ADDITIVE = [name for name in BASELINES if name != "mixture"]

@@ -10,10 +10,10 @@ import soundfile
 import torch
 from scipy import linalg, signal
 
-from helpers import bss_eval
-from helpers.bss_eval import References
+from helpers.metrics import bss_eval
+from helpers.metrics.bss_eval import References
+from helpers.metrics.toeplitz import BlockToeplitz
 from helpers.runtime import UserError
-from helpers.toeplitz import BlockToeplitz
 
 RATE = 16_000
 

@@ -3,10 +3,19 @@
 import pytest
 import torch
 
-from helpers import baselines
-from helpers.baselines import BASELINES, ICA, BlindNMF, Mixture, MultipassHPSS, OracleNMF, RepetSim, RobustPCA
-from helpers.chunks import ChunkedSeparator, in_chunks
-from helpers.oracles import IdealBinaryMask, IdealRatioMask, IdealWienerMask, Oracle
+from helpers.separation import baselines
+from helpers.separation.baselines import (
+    BASELINES,
+    ICA,
+    BlindNMF,
+    Mixture,
+    MultipassHPSS,
+    OracleNMF,
+    RepetSim,
+    RobustPCA,
+)
+from helpers.separation.chunks import ChunkedSeparator, in_chunks
+from helpers.separation.oracles import IdealBinaryMask, IdealRatioMask, IdealWienerMask, Oracle
 
 RATE = 8000
 CHUNKED = [name for name in BASELINES if name not in ("mixture", "ica")]

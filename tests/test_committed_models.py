@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from helpers.checkpoints import load_checkpoint
-from helpers.corpora import load_corpus
-from helpers.evaluation import evaluate
+from helpers.data.corpora import load_corpus
+from helpers.data.tracks import Track
 from helpers.runtime import COMMITTED_PROFILES, ROOT
-from helpers.separation import ModelSeparator, load_separator
-from helpers.tracks import Track
+from helpers.separation.evaluation import evaluate
+from helpers.separation.networks import ModelSeparator, load_separator
 
 PATHS = sorted((ROOT / "checkpoints").glob("*.pt"))
 MUSIC = [path for path in PATHS if not path.stem.startswith("01_")]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.comparisons import grouped_bars, scatter
+from helpers.show.comparisons import grouped_bars, scatter
 
 
 def test_bars_of_a_group_stand_around_it_in_order():

@@ -12,9 +12,10 @@ import torch
 from toy_songs import RATE, STEMS, noise, stub_streams, write_song
 
 import helpers
-from helpers import audio, corpora, downloads, layouts
+from helpers.data import audio, corpora, layouts
+from helpers.data import download as downloads
+from helpers.data.tracks import Corpus, Track
 from helpers.runtime import UserError
-from helpers.tracks import Corpus, Track
 
 
 @pytest.fixture(autouse=True)
@@ -22,12 +23,12 @@ def alone(tmp_path, monkeypatch):
     """No network, an empty cache, and quick embedded songs."""
     monkeypatch.setattr(audio, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(downloads, "online", lambda urls: False)
-    synth = types.ModuleType("helpers.synth")
+    synth = types.ModuleType("helpers.data.synth")
     synth.corpus = lambda split: [
         Track.from_waveforms(f"{split} {number}", RATE, {name: noise(2, 3000, number) for name in STEMS})
         for number in range(2)
     ]
-    monkeypatch.setitem(sys.modules, "helpers.synth", synth)
+    monkeypatch.setitem(sys.modules, "helpers.data.synth", synth)
     monkeypatch.setattr(helpers, "synth", synth, raising=False)
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from helpers.checkpoints import load_checkpoint, save_checkpoint
+from helpers.losses.unets import MultiResolutionLoss
 from helpers.models.deep_unet import AcrossFrequency, DeepBody, DeepUNet
-from helpers.separation import ModelSeparator
-from helpers.unet_losses import MultiResolutionLoss
+from helpers.separation.networks import ModelSeparator
 
 SMALL = {"width": 4, "n_fft": 128, "hop_length": 32, "sample_rate": 8000}
 

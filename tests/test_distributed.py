@@ -16,12 +16,12 @@ from toy_songs import write_song
 from helpers import distributed, recipes
 from helpers.__main__ import main, parser
 from helpers.checkpoints import load_checkpoint, read_safely
-from helpers.mask_losses import MaskLoss
+from helpers.data.batches import fixed_batches, hold
+from helpers.data.ordered import CarriedLoss, ordered_batches
+from helpers.losses.masks import MaskLoss
 from helpers.models import LSTMNet
 from helpers.runtime import ROOT, UserError
-from helpers.segments import fixed_batches, hold
-from helpers.separation import ModelSeparator
-from helpers.sequences import CarriedLoss, ordered_batches
+from helpers.separation.networks import ModelSeparator
 from helpers.training import fit
 
 torch.set_num_threads(1)

@@ -13,8 +13,8 @@ from functools import partial
 
 import pytest
 
-from helpers import downloads
-from helpers.downloads import Archive
+from helpers.data import download as downloads
+from helpers.data.download import Archive
 from helpers.runtime import UserError
 
 FILES = {"songs/one.wav": os.urandom(40_000), "songs/deep/two.wav": b"two" * 1000, "README.txt": b"read me"}

@@ -8,13 +8,17 @@ import pytest
 import torch
 from audio_models import Identity, noise, register
 
-from helpers import bss_eval, corpora, evaluation, runtime, separation
-from helpers.baselines import BASELINES
+from helpers import runtime
 from helpers.checkpoints import save_checkpoint
-from helpers.evaluation import evaluate, evaluate_models, list_models
+from helpers.data import corpora
+from helpers.data.tracks import Corpus, Track
+from helpers.metrics import bss_eval
 from helpers.results import Run, load_results
 from helpers.runtime import UserError
-from helpers.tracks import Corpus, Track
+from helpers.separation import evaluation
+from helpers.separation import networks as separation
+from helpers.separation.baselines import BASELINES
+from helpers.separation.evaluation import evaluate, evaluate_models, list_models
 
 RATE = 8000
 pytestmark = pytest.mark.filterwarnings("ignore:mir_eval.separation:FutureWarning")

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from helpers import garments, images
+from helpers.data import garments, images
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from toy_corpus import RATE, STEMS, make, noise
 
-from helpers import audio, held
-from helpers.held import hold
+from helpers.data import audio, held
+from helpers.data.batches import SegmentSampler, fixed_batches
+from helpers.data.held import hold
+from helpers.data.tracks import Corpus, FileStem, Track
 from helpers.runtime import ROOT, UserError
-from helpers.segments import SegmentSampler, fixed_batches
-from helpers.tracks import Corpus, FileStem, Track
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_leaves_nothing_in_the_cache(tmp_path, cache)
 def test_a_disk_too_small_is_said(tmp_path, cache, monkeypatch):
     corpus = from_files(tmp_path)
     usage = held.check_space.__globals__["shutil"].disk_usage(tmp_path)
-    monkeypatch.setattr("helpers.downloads.shutil.disk_usage", lambda _: usage._replace(free=10))
+    monkeypatch.setattr("helpers.data.download.shutil.disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(UserError, match="int16.*No space left.*free some disk space"):
         hold(corpus, in_memory=0)
     assert [path for path in cache.rglob("*") if path.is_file()] == []
@@ -126,8 +126,8 @@ BIG = """
     import sys
     from pathlib import Path
     import torch
-    from helpers import audio, held, segments
-    from helpers.tracks import Corpus, Track
+    from helpers.data import audio, batches as segments, held
+    from helpers.data.tracks import Corpus, Track
 
     class Long:  # a stem of 25 minutes that exists only while it is read
         shape = audio.Shape(16_000, 2, 1_500 * 16_000)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import images
+from helpers.data import images
 from helpers.runtime import UserError
 
 SIZES = {"train": 30, "t10k": 12}

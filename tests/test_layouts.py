@@ -7,7 +7,8 @@ import pytest
 import torch
 from toy_songs import RATE, noise, stub_streams, write_song
 
-from helpers import audio, corpora, downloads, layouts
+from helpers.data import audio, corpora, layouts
+from helpers.data import download as downloads
 from helpers.runtime import UserError
 
 

@@ -10,11 +10,12 @@ from refusals import refused
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import leaderboard, separation
-from helpers.baselines import BASELINES
 from helpers.checkpoints import save_checkpoint
 from helpers.models import BandSplitModel, ImageUNet, MaskUNet, SpectrogramUNet, WaveUNet
 from helpers.runtime import UserError
+from helpers.separation import cost as leaderboard
+from helpers.separation import networks as separation
+from helpers.separation.baselines import BASELINES
 
 SMALL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 128}
 

@@ -9,9 +9,9 @@ import torch
 from scipy import stats
 from torch import distributions
 
-from helpers import losses
+from helpers.losses import vae as losses
 from helpers.models import ImageUNet, ImageVAE
-from helpers.models.vae import VAEOutput, condition_on_mixture
+from helpers.models.image_vae import VAEOutput, condition_on_mixture
 
 torch.set_num_threads(1)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import signal, special
 
-from helpers.mask_losses import KINDS, MaskLoss, Recorded, generalised_kl, smoothed
-from helpers.models.masknet import LSTMNet, SingleFrameNet
+from helpers.losses.masks import KINDS, MaskLoss, Recorded, generalised_kl, smoothed
+from helpers.models.mask_nets import LSTMNet, SingleFrameNet
 
 SMALL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 64}
 

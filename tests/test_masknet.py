@@ -8,10 +8,10 @@ import torch
 from scipy import signal
 
 from helpers.checkpoints import load_checkpoint, save_checkpoint
-from helpers.mask_losses import MaskLoss
-from helpers.models.masknet import LSTMNet, SingleFrameNet, SourceLSTM, fit_statistics
-from helpers.separation import ModelSeparator
-from helpers.streaming import overlap_add, streaming_separator
+from helpers.losses.masks import MaskLoss
+from helpers.models.mask_nets import LSTMNet, SingleFrameNet, SourceLSTM, fit_statistics
+from helpers.separation.networks import ModelSeparator
+from helpers.separation.streaming import overlap_add, streaming_separator
 
 SMALL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 64}
 MODELS = ("dense", "conv", "lstm", "conv-lstm", "two-way", "source")

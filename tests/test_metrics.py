@@ -9,7 +9,7 @@ from scipy import stats
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from helpers import metrics
+from helpers.metrics import images as metrics
 from helpers.runtime import UserError
 
 

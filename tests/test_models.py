@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from helpers.models import ARCHITECTURES, ImageUNet, ImageVAE
-from helpers.models.unet import feasible_interval
-from helpers.models.vae import LOG_VARIANCE_RANGE, condition_on_mixture, reparameterise
+from helpers.models.image_unet import feasible_interval
+from helpers.models.image_vae import LOG_VARIANCE_RANGE, condition_on_mixture, reparameterise
 
 torch.set_num_threads(1)
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import audio_losses
-from helpers.audio_losses import BlindMusicLoss, MusicVAELoss
 from helpers.checkpoints import load_checkpoint, save_checkpoint
+from helpers.losses import music_vae as audio_losses
+from helpers.losses.music_vae import BlindMusicLoss, MusicVAELoss
 from helpers.models.music_vae import MusicVAE
-from helpers.separation import ModelSeparator
+from helpers.separation.networks import ModelSeparator
 
 NETWORKS, READINGS = ("dense", "conv", "deep"), ("spectrogram", "mask", "wiener")
 

@@ -5,8 +5,10 @@ import re
 import nbformat
 import pytest
 
-from helpers import markup, report, typeset
 from helpers.runtime import ROOT
+from report import markup
+from report import notebooks as report
+from report import pdf as typeset
 
 NOTEBOOKS = sorted(ROOT.glob("0*.ipynb"))
 COMMITTED = [ROOT / "report" / "results", ROOT / "figures", ROOT / "checkpoints"]

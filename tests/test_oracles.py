@@ -7,9 +7,16 @@ import pytest
 import scipy.signal
 import torch
 
-from helpers.bss_eval import References
-from helpers.oracles import IdealBinaryMask, IdealRatioMask, IdealWienerMask, MaskSeparator, shares, window_length
+from helpers.metrics.bss_eval import References
 from helpers.runtime import UserError
+from helpers.separation.oracles import (
+    IdealBinaryMask,
+    IdealRatioMask,
+    IdealWienerMask,
+    MaskSeparator,
+    shares,
+    window_length,
+)
 
 RATE = 16_000
 ORACLES = [IdealBinaryMask, IdealRatioMask, IdealWienerMask]
@@ -147,7 +154,7 @@ def test_shares_add_up_however_small_the_numbers(power):
     "BSS_DATA_DIR" not in os.environ, reason="the real corpora are only looked at if BSS_DATA_DIR is set"
 )
 def test_the_order_of_the_literature_on_a_real_clip():
-    from helpers.corpora import load_corpus
+    from helpers.data.corpora import load_corpus
 
     track = load_corpus("mir1k", "test", source="real")[0]
     sources, mixture = dict(track.sources), track.mixture

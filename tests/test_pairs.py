@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import images
+from helpers.data import images
 from helpers.runtime import UserError
 
 

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from helpers import paper, runtime
+from helpers import runtime
 from helpers.__main__ import main
 from helpers.runtime import UserError
+from report import paper
 
 ROWS = [
     {"model": "U_Net*", "source": "voice", "SDR": 7.126, "SDR low": 6.5, "SDR high": 7.75, "clips": 1200, "GPU": True},

@@ -14,10 +14,10 @@ from IPython.display import HTML
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
-from helpers import players
-from helpers.players import listen, spectrograms
 from helpers.runtime import UserError
-from helpers.typeset import notebook_to_pdf
+from helpers.show import players
+from helpers.show.players import listen, spectrograms
+from report.pdf import notebook_to_pdf
 
 RATE = 16_000
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import signal
 
-from helpers.postprocess import Postprocessed, denoise, envelope, high_pass, low_pass, quiet_windows
+from helpers.separation.postprocess import Postprocessed, denoise, envelope, high_pass, low_pass, quiet_windows
 
 RATE = 1000
 

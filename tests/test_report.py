@@ -14,9 +14,12 @@ from PIL import Image
 from pypdf import PdfReader
 from sample_notebook import picture, sample_notebook
 
-from helpers import markup, report, runtime, typeset
-from helpers.players import listen
+from helpers import runtime
 from helpers.runtime import UserError
+from helpers.show.players import listen
+from report import markup
+from report import notebooks as report
+from report import pdf as typeset
 
 
 def write(folder, *cells, name="sample.ipynb"):

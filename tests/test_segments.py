@@ -7,8 +7,9 @@ import pytest
 import torch
 from toy_corpus import make, noise
 
-from helpers import audio, segments
-from helpers.segments import SegmentSampler, fixed_batches, hold, sequential_segments
+from helpers.data import audio
+from helpers.data import batches as segments
+from helpers.data.batches import SegmentSampler, fixed_batches, hold, sequential_segments
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,12 @@ import soundfile
 import torch
 from audio_models import Broken, Identity, noise, register
 
-from helpers import audio, runtime, separation
+from helpers import runtime
 from helpers.__main__ import main
 from helpers.checkpoints import save_checkpoint
+from helpers.data import audio
 from helpers.runtime import ROOT
+from helpers.separation import networks as separation
 
 RATE = 16_000
 

@@ -8,12 +8,12 @@ import torch
 from audio_models import Broken, Identity, SwapSides, noise, register
 from torch import nn
 
-from helpers import separation
-from helpers.baselines import BASELINES
 from helpers.checkpoints import save_checkpoint
-from helpers.models.unet import ImageUNet
+from helpers.models.image_unet import ImageUNet
 from helpers.runtime import ROOT, UserError
-from helpers.separation import ModelSeparator, in_chunks, load_separator, share_residual
+from helpers.separation import networks as separation
+from helpers.separation.baselines import BASELINES
+from helpers.separation.networks import ModelSeparator, in_chunks, load_separator, share_residual
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_memory_beyond_waveform_and_result_does_not_grow_with_the_length():
     """The peak of a process that separates 1 minute, then 40: it grows by the input and two outputs, little else."""
     code = (
         "import re, sys, torch; sys.path.insert(0, 'tests'); from audio_models import Identity\n"
-        "from helpers.separation import ModelSeparator\n"
+        "from helpers.separation.networks import ModelSeparator\n"
         "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
         "torch.set_num_threads(1); separate = ModelSeparator(Identity(8000), 'cpu')\n"
         "separate(torch.rand(2, 60 * 8000), 8000)\n"

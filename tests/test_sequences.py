@@ -5,10 +5,10 @@ import pytest
 import torch
 from toy_corpus import make
 
-from helpers.held import hold
-from helpers.mask_losses import MaskLoss
-from helpers.models.masknet import LSTMNet
-from helpers.sequences import CarriedLoss, begun_again, margin_of, ordered_batches, ordered_steps
+from helpers.data.held import hold
+from helpers.data.ordered import CarriedLoss, begun_again, margin_of, ordered_batches, ordered_steps
+from helpers.losses.masks import MaskLoss
+from helpers.models.mask_nets import LSTMNet
 from helpers.stft import STFT
 from helpers.training import fit
 

@@ -15,8 +15,8 @@ import torch
 from nbclient import NotebookClient
 from PIL import Image
 
-from helpers import show
 from helpers.runtime import ROOT
+from helpers.show import figures as show
 
 
 def history(epochs, best):
@@ -185,7 +185,7 @@ def test_a_bar_counts_the_steps_of_an_epoch_and_is_gone_when_it_is_over(monkeypa
 
 TRAINING = """
 import hashlib, torch
-from helpers import show
+from helpers.show import figures as show
 show.set_style()
 drawn = []
 def pictures():

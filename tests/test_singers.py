@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.signal import lfilter
 
-from helpers.singers import move_formants, with_new_singers
+from helpers.data.augment import move_formants, with_new_singers
 
 RATE = 16_000
 

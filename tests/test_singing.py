@@ -5,7 +5,7 @@ import pytest
 from listening import heard_pitch, off_harmonics
 from scipy.signal import welch
 
-from helpers import singing
+from helpers.data import singing
 
 RATE = 16000
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import show
-from helpers.sound_pictures import lines, panels, trade_off
+from helpers.show import figures as show
+from helpers.show.sound_pictures import lines, panels, trade_off
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import torch
 from torch.utils.data import DataLoader
 from toy_corpus import RATE, STEMS, make
 
-from helpers import audio
-from helpers.corpora import load_corpus
+from helpers.data import audio
+from helpers.data.audio_data import AudioData, mixture_files
+from helpers.data.corpora import load_corpus
 from helpers.runtime import UserError
-from helpers.spectrogram_data import AudioData, mixture_files
 
 
 def noise(channels, frames, seed=0):

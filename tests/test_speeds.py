@@ -7,10 +7,10 @@ import pytest
 import soundfile
 import torch
 
-from helpers.corpora import load_corpus
-from helpers.segments import hold
-from helpers.speeds import EverySpeed, at_speeds, transposed
-from helpers.tracks import Corpus, Track
+from helpers.data.batches import hold
+from helpers.data.corpora import load_corpus
+from helpers.data.speeds import EverySpeed, at_speeds, transposed
+from helpers.data.tracks import Corpus, Track
 
 
 def sines(seconds=2.0, sample_rate=16_000, pitches=(440.0, 1000.0)):

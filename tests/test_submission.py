@@ -6,10 +6,10 @@ import zipfile
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
 
-from helpers import submission
 from helpers.__main__ import main
 from helpers.runtime import ROOT, UserError
-from helpers.submission import archive_name, check_archive, pack, write_submission
+from report import submission
+from report.submission import archive_name, check_archive, pack, write_submission
 
 PDF = b"%PDF-1.7\n" + b"x" * 2000 + b"\n%%EOF\n"
 

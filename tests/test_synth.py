@@ -6,7 +6,7 @@ import torch
 from listening import heard_pitch
 from scipy.signal import stft, welch
 
-from helpers import corpora, synth
+from helpers.data import corpora, synth
 
 RATE = 16000
 

@@ -12,7 +12,7 @@ from small_run import Climber, assert_same_run, batches, climb, new_vae, numbers
 
 from helpers import training
 from helpers.checkpoints import read_safely
-from helpers.losses import SupervisedVAELoss, separation_mse
+from helpers.losses.vae import SupervisedVAELoss, separation_mse
 from helpers.models import ImageUNet
 from helpers.runtime import ROOT, UserError
 from helpers.training import fingerprint, fit, one_cycle
@@ -150,7 +150,7 @@ def test_every_setting_changes_the_fingerprint():
         assert fingerprint(*settings[:place], other, *settings[place + 1 :]) != key
     assert fingerprint({"width": 16}, SupervisedVAELoss(beta=0.1), 32, *settings[3:]) == key  # equal, not the same
     done = subprocess.run(
-        [sys.executable, "-c", "from helpers.losses import *; from helpers.training import fingerprint as f;"
+        [sys.executable, "-c", "from helpers.losses.vae import *; from helpers.training import fingerprint as f;"
          "print(f({'width': 16}, SupervisedVAELoss(beta=0.1), 32, 'MNIST + Fashion-MNIST', separation_mse))"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -6,8 +6,7 @@ import torch
 from scipy.signal import get_window
 from torch import nn
 
-from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet
-from helpers.unet_losses import (
+from helpers.losses.unets import (
     ALPHAS,
     MultiResolutionLoss,
     WeightedL1Loss,
@@ -15,6 +14,7 @@ from helpers.unet_losses import (
     waveform_mse,
     weights_of,
 )
+from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet
 
 STEMS = ("vocals", "drums", "bass", "other")
 SMALL = {"n_fft": 128, "hop_length": 32, "sample_rate": 8000}

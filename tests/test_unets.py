@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from helpers.checkpoints import load_checkpoint, save_checkpoint
+from helpers.losses.unets import WeightedL1Loss
 from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet, layer_table
-from helpers.separation import ModelSeparator
-from helpers.unet_losses import WeightedL1Loss
+from helpers.separation.networks import ModelSeparator
 
 SMALL = {"n_fft": 128, "hop_length": 32, "sample_rate": 8000}
 STEMS = ("vocals", "drums", "bass", "other")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from helpers.checkpoints import load_checkpoint, save_checkpoint
+from helpers.losses.unets import waveform_mse
 from helpers.models.wave_unet import WaveUNet, interpolated
-from helpers.separation import ModelSeparator
-from helpers.unet_losses import waveform_mse
+from helpers.separation.networks import ModelSeparator
 
 
 def made(seed=0, **arguments):

@@ -2,7 +2,7 @@
 
 import torch
 
-from helpers.wiener import WienerRefined, multichannel_wiener
+from helpers.separation.wiener import WienerRefined, multichannel_wiener
 
 
 def noise(*shape, seed=0):

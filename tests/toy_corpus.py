@@ -1,8 +1,8 @@
-"""Corpora of a few thousand samples for the tests of helpers.held and helpers.segments."""
+"""Corpora of a few thousand samples for the tests of helpers.data.held and helpers.data.batches."""
 
 import torch
 
-from helpers.tracks import Corpus, Track
+from helpers.data.tracks import Corpus, Track
 
 RATE = 800  # a block of silence is then 100 samples
 STEMS = ("vocals", "drums", "bass", "other")

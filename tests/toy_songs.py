@@ -1,8 +1,8 @@
-"""Tiny songs in the layouts of the corpora, for the tests of helpers.corpora and helpers.layouts."""
+"""Tiny songs in the layouts of the corpora, for the tests of helpers.data.corpora and helpers.data.layouts."""
 
 import torch
 
-from helpers import audio
+from helpers.data import audio
 
 RATE = 44_100
 STEMS = ("vocals", "drums", "bass", "other")

@@ -150,7 +150,7 @@ class MaskEstimator(nn.Module):
 
 
 class BandSplitModel(nn.Module):
-    """Complex masks from bands; an audio model (helpers.separation).
+    """Complex masks from bands; an audio model (helpers.separation.networks).
 
     Args:
         features: of every band and frame. blocks: pairs of layers, one along time and one along the bands.

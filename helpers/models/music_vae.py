@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.models.deep_unet import FLOOR, RANGE, DeepBody, convolution
-from helpers.models.vae import reparameterise
+from helpers.models.image_vae import reparameterise
 from helpers.stft import STFT, to_decibels
 
 # FLOOR and RANGE, in dB: what level 0 means, and from there to level 1
@@ -152,7 +152,7 @@ NETWORKS = {"dense": DenseNetwork, "conv": ConvNetwork, "deep": DeepNetwork}
 
 
 class MusicVAE(nn.Module):
-    """Separates a mixture into two sources with levels that a VAE gives them; an audio model (helpers.separation).
+    """Separates a mixture into two sources with levels that a VAE gives them; an audio model.
 
     Args:
         network: "dense", "conv" or "deep".

@@ -66,7 +66,7 @@ class SpectrogramUNet(nn.Module):
     (ModelSeparator's `chunk`); the network takes any length.
 
     Nothing makes the estimates add up to the mixture: what they leave over can be shared among them afterwards
-    (helpers.separation.share_residual).
+    (helpers.separation.networks.share_residual).
 
     Args:
         width: channels of the first block, doubled in each; the document's 32 ends at 512 in the centre.

@@ -21,7 +21,7 @@ def convolution(inputs, outputs, size):
 
 
 class WaveUNet(nn.Module):
-    """Separates waveforms at several time scales; an audio model (helpers.separation).
+    """Separates waveforms at several time scales; an audio model (helpers.separation.networks).
 
     On the way down, each level is a convolution, of which every other sample is kept. On the way up, each is a linear
     interpolation, the output of the same scale from the way down beside it, and a convolution. The last layer sees the

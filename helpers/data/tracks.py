@@ -1,0 +1,225 @@
+"""Track and Corpus: songs with their sources, read from disk only when asked for, and only the part asked for."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from helpers.data import audio
+from helpers.runtime import UserError
+
+
+@dataclass(frozen=True)
+class FileStem:
+    """A file with a waveform, or one channel of it, or one audio stream of a container such as a .stem.mp4.
+
+    `sample_rate` and `mono` say how it is wanted; the file itself may have any rate.
+    """
+
+    path: Path
+    sample_rate: int
+    channel: int | None = None
+    stream: int | None = None
+    streams: int = 1
+    mono: bool = False
+    cache_dir: Path | None = None
+
+    @functools.cached_property
+    def file(self):
+        """The audio file: `path` itself, or the stream unpacked from it."""
+        if self.stream is None:
+            return self.path
+        return audio.unpack_streams(self.path, self.streams, self.cache_dir)[self.stream]
+
+    @functools.cached_property
+    def shape(self):
+        """The audio.Shape as wanted, from the header alone."""
+        found = audio.audio_shape(self.file)
+        channels = 1 if self.mono or self.channel is not None else found.channels
+        length = audio.resampled_length(found.frames, found.sample_rate, self.sample_rate)
+        return audio.Shape(self.sample_rate, channels, length)
+
+    def read(self, start, frames):
+        """Return a waveform (channels, frames) of the part that begins at `start`; the part lies inside the stem."""
+        down = self.mono and self.channel is None
+        path = audio.converted(self.file, self.sample_rate, down, self.cache_dir)
+        waveform = audio.read_audio(path, start, frames)[0]
+        if self.channel is None:
+            return audio.to_mono(waveform) if self.mono else waveform
+        if self.channel >= len(waveform):
+            raise UserError(f"{self.path} has {len(waveform)} channel(s), not one for each source: get the file again")
+        return waveform[self.channel : self.channel + 1]
+
+    def at(self, sample_rate, mono):
+        """Return the same stem at another rate, or down-mixed."""
+        return replace(self, sample_rate=sample_rate, mono=mono or self.mono)
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryStem:
+    """A waveform (channels, time) that is in memory already."""
+
+    waveform: torch.Tensor
+    sample_rate: int
+
+    @property
+    def shape(self):
+        """The audio.Shape of the waveform."""
+        return audio.Shape(self.sample_rate, *self.waveform.shape)
+
+    def read(self, start, frames):
+        """Return the part (channels, frames) that begins at `start`."""
+        return self.waveform[:, start : start + frames]
+
+    def at(self, sample_rate, mono):
+        """Return the same stem at another rate, or down-mixed."""
+        waveform = audio.to_mono(self.waveform) if mono else self.waveform
+        return MemoryStem(audio.resample(waveform, self.sample_rate, sample_rate), sample_rate)
+
+
+class Sources(Mapping):
+    """The sources of a track by name; each is read whenever it is asked for, and not kept."""
+
+    def __init__(self, track):
+        self.track = track
+
+    def __getitem__(self, name):
+        return self.track.source(name)
+
+    def __iter__(self):
+        return iter(self.track.stems)
+
+    def __len__(self):
+        return len(self.track.stems)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One song: its name, sample rate, sources and mixture, all sources with the same channels and length.
+
+    stems: {source: its stems, which are added up}. mix: the stems of the mixture; none if it is the sum of the sources.
+    song: what groups the clips of one song. tags: what else a corpus says of a track.
+    """
+
+    name: str
+    sample_rate: int
+    stems: dict
+    mix: tuple = ()
+    split: str | None = None
+    artist: str | None = None
+    song: str | None = None
+    tags: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_waveforms(cls, name, sample_rate, sources, **facts):
+        """Return a Track of waveforms in memory: {source: (channels, time)}."""
+        stems = {source: (MemoryStem(waveform, sample_rate),) for source, waveform in sources.items()}
+        return cls(name, sample_rate, stems, **facts)
+
+    @functools.cached_property
+    def shape(self):
+        """The audio.Shape of every waveform of this track, from the headers alone.
+
+        Shorter stems are taken as padded with silence; UserError where one lacks more than a second.
+        """
+        stems = [stem for group in (*self.stems.values(), self.mix) for stem in group]
+        shapes = [stem.shape for stem in stems]
+        lengths = [shape.frames for shape in shapes]
+        if max(lengths) - min(lengths) > self.sample_rate:
+            short = stems[lengths.index(min(lengths))]
+            seconds = (max(lengths) - min(lengths)) / self.sample_rate
+            where = getattr(short, "path", self.name)
+            raise UserError(f"{where} is {seconds:.1f} s shorter than the other stems of '{self.name}': get it again")
+        return audio.Shape(self.sample_rate, max(shape.channels for shape in shapes), max(lengths))
+
+    frames = property(lambda self: self.shape.frames, doc="Length in samples, without reading them.")
+    channels = property(lambda self: self.shape.channels, doc="Number of channels.")
+    seconds = property(lambda self: self.shape.frames / self.sample_rate, doc="Length in seconds.")
+    sources = property(Sources, doc="{source: waveform (channels, time)}, each read when it is asked for.")
+    mixture = property(lambda self: self.read_mixture(), doc="The waveform (channels, time) of the mixture.")
+
+    def source(self, name, start=0, frames=None):
+        """Return the waveform (channels, frames) of a source, or the part of it that begins at sample `start`.
+
+        Beyond the end of the track there is silence.
+        """
+        return self._sum(self.stems[name], start, frames)
+
+    def read_mixture(self, start=0, frames=None):
+        """Return the waveform (channels, frames) of the mixture, or the part of it that begins at sample `start`."""
+        return self._sum(self.mix or [stem for group in self.stems.values() for stem in group], start, frames)
+
+    def _sum(self, stems, start, frames):
+        """Return the sum of stems over a part of the track."""
+        frames = self.frames - start if frames is None else frames
+        if start < 0 or frames < 0:
+            raise IndexError(f"no part of {frames} samples begins at {start} in '{self.name}'")
+        total = torch.zeros(self.channels, frames)
+        for stem in stems:
+            inside = min(frames, stem.shape.frames - start)
+            if inside > 0:
+                total[:, :inside] += audio.to_channels(stem.read(start, inside), self.channels)
+        return total
+
+    def at(self, sample_rate=None, mono=False):
+        """Return the same track at another sample rate (None: its own), down-mixed to one channel if `mono`."""
+        rate = sample_rate or self.sample_rate
+        stems = {name: tuple(stem.at(rate, mono) for stem in group) for name, group in self.stems.items()}
+        return replace(self, sample_rate=rate, stems=stems, mix=tuple(stem.at(rate, mono) for stem in self.mix))
+
+    def regroup(self, groups):
+        """Return the same track with sources added up: groups is {new source: names of the old ones}."""
+        whole = self.mix or tuple(stem for group in self.stems.values() for stem in group)
+        stems = {new: tuple(stem for name in names for stem in self.stems[name]) for new, names in groups.items()}
+        return replace(self, stems=stems, mix=whole)
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """One split of a corpus: its tracks, which all have the same sources (none where only mixtures are known).
+
+    name: what these tracks are, as a table should say it. about: how the split was made. embedded: True where songs
+    made by code stand in for recordings.
+    """
+
+    name: str
+    split: str
+    tracks: tuple
+    sources: tuple
+    about: str
+    embedded: bool = False
+
+    def __len__(self):
+        return len(self.tracks)
+
+    def __iter__(self):
+        return iter(self.tracks)
+
+    def __getitem__(self, index):
+        return self.tracks[index]
+
+    @property
+    def seconds(self):
+        """Length of all tracks together, in seconds, from their headers."""
+        return sum(track.seconds for track in self.tracks)
+
+    def at(self, sample_rate=None, mono=False):
+        """Return the same corpus at another sample rate (None: each track's own), down-mixed if `mono`."""
+        return replace(self, tracks=tuple(track.at(sample_rate, mono) for track in self.tracks))
+
+    def regroup(self, groups):
+        """Return the same corpus with sources added up: groups is {new source: names of the old ones}."""
+        tracks = tuple(track.regroup(groups) for track in self.tracks)
+        return replace(self, tracks=tracks, sources=tuple(groups))
+
+    def vocals_and_accompaniment(self):
+        """Return the same corpus with two sources: the vocals, and everything else added up.
+
+        Raises UserError for a corpus without vocals.
+        """
+        if "vocals" not in self.sources:
+            raise UserError(f"{self.name} has no source 'vocals', only {list(self.sources)}: take another corpus")
+        rest = tuple(name for name in self.sources if name != "vocals")
+        return self.regroup({"vocals": ("vocals",), "accompaniment": rest})

@@ -1,0 +1,127 @@
+"""Post-processing of estimates: silences that are silent again, and low- and high-pass filters.
+
+Each step is a function `(waveform, sample_rate, ...) -> waveform` of (channels, time), as long as its input and not
+shifted against it. Postprocessed puts such steps behind a Separator.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage, signal
+from scipy.fft import next_fast_len
+
+STATISTICS = {"median": np.median, "mean": np.mean}
+
+
+def envelope(waveform):
+    """How loud each sample is: |analytic signal| by the Hilbert transform; (channels, time) -> (channels, time).
+
+    Silence is appended up to a length whose Fourier transform is fast: a prime number of samples can take minutes.
+    """
+    samples = waveform.detach().cpu().double().numpy()
+    length = samples.shape[-1]
+    return np.abs(signal.hilbert(samples, next_fast_len(length), axis=-1)[..., :length])
+
+
+def quiet_windows(loudness, window, hop, statistic, softness):
+    """Return (starts, quiet) of windows over an envelope (time,): which are to be muted, and where they begin.
+
+    A window is, when it, the one before it and the one after it all have a statistic below the threshold, which is the
+    whole envelope's statistic over `softness`. What lies before the first and after the last window counts as quiet.
+    """
+    window = min(window, len(loudness))
+    starts = np.append(np.arange(0, len(loudness) - window, hop), len(loudness) - window)  # the last one ends in time
+    measure = STATISTICS[statistic]
+    local = np.array([measure(loudness[start : start + window]) for start in starts])
+    quiet = local < measure(loudness) / softness
+    around = np.pad(quiet, 1, constant_values=True)
+    return starts, around[:-2] & quiet & around[2:]
+
+
+def denoise(waveform, sample_rate, window=0.1, hop=0.05, statistic="median", softness=4.0, fade=0.05):
+    """Mute where a source does not play and only what is left of the others is heard (the source document's denoiser).
+
+    A window slides over the envelope of the loudest channel, and is muted if it and both its neighbours are quiet: see
+    quiet_windows(). What precedes a muted place fades out towards it, what follows fades in. Nothing is amplified, and
+    noise under the playing source stays. The document looks at the two neighbours alone; that the window itself be
+    quiet, too, keeps a short sound between two silences.
+
+    Args:
+        waveform: (channels, time), any level; all channels are muted together.
+        window, hop: in seconds; hop at most the window, so that no sample lies between two of them.
+        statistic: "median", or "mean", which loud moments raise.
+        softness: the larger, the lower the threshold, and the less is muted. 4 is 12 dB below the statistic; with 1
+            and the median half of any sound would count as quiet, even of a steady one.
+        fade: in seconds, linear; 0 cuts.
+
+    Raises ValueError for a setting that makes no sense.
+    """
+    if statistic not in STATISTICS:
+        raise ValueError(f"unknown statistic '{statistic}': take median or mean")
+    if not (0 < hop <= window and softness > 0 and fade >= 0):
+        raise ValueError(f"window {window}, hop {hop}, softness {softness} and fade {fade} do not fit together")
+    if not waveform.shape[-1]:
+        return waveform.clone()
+    window, hop = max(1, round(window * sample_rate)), max(1, round(hop * sample_rate))
+    loudness = envelope(waveform).max(axis=0)
+    starts, quiet = quiet_windows(loudness, window, hop, statistic, softness)
+    muted = np.zeros(len(loudness), dtype=bool)
+    for start in starts[quiet]:
+        muted[start : start + window] = True
+    if not muted.any():
+        return waveform.clone()
+    distance = ndimage.distance_transform_edt(~muted)  # in samples, to the nearest one that is muted
+    gain = np.minimum(1.0, distance / max(1.0, fade * sample_rate))
+    return waveform * torch.from_numpy(gain).to(waveform)
+
+
+def _filtered(waveform, sample_rate, cutoff, order, kind):
+    """Butterworth filter, run forwards and backwards."""
+    if not 0 < cutoff < sample_rate / 2:
+        raise ValueError(f"a cutoff lies between 0 and half the rate of {sample_rate} Hz, got {cutoff}")
+    sections = signal.butter(order, cutoff, kind, fs=sample_rate, output="sos")
+    samples = waveform.detach().cpu().double().numpy()
+    reach = min(round(3 * sample_rate / cutoff) + 3 * (order + 1), samples.shape[-1] - 1)  # mirrored at both ends
+    filtered = signal.sosfiltfilt(sections, samples, axis=-1, padlen=reach)
+    return torch.from_numpy(filtered.copy()).to(waveform)
+
+
+def low_pass(waveform, sample_rate, cutoff, order=4):
+    """Keep what lies below `cutoff`, Hz; it is 6 dB softer there. Zero phase: nothing is delayed.
+
+    waveform: (channels, time), not empty. order: of the Butterworth filter that is run twice, 24 dB an octave each.
+    """
+    return _filtered(waveform, sample_rate, cutoff, order, "lowpass")
+
+
+def high_pass(waveform, sample_rate, cutoff, order=4):
+    """Keep what lies above `cutoff`, Hz; otherwise as low_pass()."""
+    return _filtered(waveform, sample_rate, cutoff, order, "highpass")
+
+
+@dataclass
+class Postprocessed:
+    """A Separator whose estimates are those of another one, after some steps.
+
+    Args:
+        separator: (waveform, sample_rate) -> {source: waveform (channels, time)}.
+        steps: {source: functions (waveform, sample_rate) -> waveform, applied in this order}, for instance
+            {"vocals": [functools.partial(high_pass, cutoff=80), denoise]}; other sources stay as they are.
+
+    The sources then no longer add up to the mixture: share_residual would bring back what was taken
+    away. Raises ValueError for a source that the separator does not give.
+    """
+
+    separator: Callable
+    steps: dict
+
+    def __call__(self, waveform, sample_rate):
+        estimates = dict(self.separator(waveform, sample_rate))
+        for source, functions in self.steps.items():
+            if source not in estimates:
+                raise ValueError(f"there is no source '{source}' to post-process: take one of {', '.join(estimates)}")
+            for function in functions:
+                estimates[source] = function(estimates[source], sample_rate)
+        return estimates
