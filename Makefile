@@ -11,36 +11,41 @@ ENVIRONMENT = .venv
 CONSTRAINTS = constraints.txt
 STAMP = $(ENVIRONMENT)/.installed
 IN = $(ENVIRONMENT)/bin/python
+PARALLEL = -n 2 --dist loadfile
 
-.PHONY: help run test test-colab pdf report table fetch submission clean
+.PHONY: help run test test-colab test-helpers pdf report table fetch submission clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
 run: $(STAMP)
-	$(IN) -m helpers run --profile "$(PROFILE)" $(NOTEBOOKS)
+	$(IN) -m report run --profile "$(PROFILE)" $(NOTEBOOKS)
 
 test: $(STAMP)
 	$(IN) -m ruff check --quiet .
-	$(IN) -m pytest
+	$(IN) -m pytest $(PARALLEL)
 
-# The tests on the older versions that Google Colab has, in an environment of their own.
+# The package's tests on the older versions that Google Colab has, in an environment of their own. What executes
+# notebooks and makes PDFs runs on our own machines.
 test-colab:
-	@$(MAKE) --no-print-directory test ENVIRONMENT=.venv-colab CONSTRAINTS=constraints-colab.txt
+	@$(MAKE) --no-print-directory test-helpers ENVIRONMENT=.venv-colab CONSTRAINTS=constraints-colab.txt
+
+test-helpers: $(STAMP)
+	$(IN) -m pytest $(PARALLEL) $(addprefix --ignore=tests/test_,$(addsuffix .py,notebooks report paper colab makefile))
 
 pdf: $(STAMP)
-	$(IN) -m helpers pdf $(or $(NOTEBOOKS),$(wildcard 0*.ipynb))
+	$(IN) -m report pdf $(or $(NOTEBOOKS),$(wildcard 0*.ipynb))
 
 report: $(STAMP)
-	$(IN) -m helpers report
+	$(IN) -m report report
 
 table: $(STAMP)
-	$(IN) -m helpers table
+	$(IN) -m report table
 
 fetch: $(STAMP)
 	$(IN) -m helpers fetch
 
 submission: $(STAMP)
-	$(IN) -m helpers submission --name "$(NAME)" --id "$(ID)" $(if $(LIMIT_MB),--limit-mb "$(LIMIT_MB)")
+	$(IN) -m report submission --name "$(NAME)" --id "$(ID)" $(if $(LIMIT_MB),--limit-mb "$(LIMIT_MB)")
 
 clean:
 	rm -rf build .venv .venv-colab .pytest_cache .ruff_cache

@@ -26,12 +26,13 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder, wh
 
 from helpers import runtime  # noqa: E402
 from helpers.data import corpora  # noqa: E402
-from helpers.data.batches import SegmentSampler, fixed_batches, hold  # noqa: E402
+from helpers.data.batches import SegmentSampler, fixed_batches, load_samples  # noqa: E402
 from helpers.data.corpora import load_corpus  # noqa: E402
 from helpers.runtime import UserError  # noqa: E402
 from helpers.separation import cost as leaderboard  # noqa: E402
+from helpers.separation.catalogue import known_checkpoints  # noqa: E402
 from helpers.separation.evaluation import MULTITRACK, evaluate  # noqa: E402
-from helpers.separation.networks import ModelSeparator, known_checkpoints  # noqa: E402
+from helpers.separation.networks import ModelSeparator  # noqa: E402
 from helpers.stft import STFT  # noqa: E402
 from helpers.training import fit  # noqa: E402
 
@@ -108,7 +109,7 @@ def corpus_of(data, data_dir):
 
 def train(corpus, minutes, network, device, seed=0):
     """Train for so many minutes; return the model and the history."""
-    held = {split: hold(corpus[split]) for split in ("train", "validation")}
+    held = {split: load_samples(corpus[split]) for split in ("train", "validation")}
     rate = held["train"].sample_rate
     runtime.seed_everything(seed)
     found = statistics(fixed_batches(held["train"], SECONDS, BATCH), STFT(*WINDOWS[rate]))
@@ -120,10 +121,9 @@ def train(corpus, minutes, network, device, seed=0):
         unchanged = {"remix": 0.0, "gain_db": 0.0}
         return SegmentSampler(held["train"], SECONDS, BATCH, generator, device, **unchanged).batches(steps)
 
-    fast = runtime.fast_bfloat16(device)
     batch = next(iter(batches("validation", None, 1)))
     another = TwoUnmixers(network, found, rate)
-    pace = leaderboard.step_seconds(another, squared_error, batch, device, mixed_precision=fast)
+    pace = leaderboard.step_seconds(another, squared_error, batch, device)
     steps = max(1, round(60 * minutes / pace / EPOCHS))
 
     def tell(epoch, history):
@@ -132,7 +132,7 @@ def train(corpus, minutes, network, device, seed=0):
 
     history = fit(
         model, squared_error, functools.partial(batches, steps=steps), epochs=EPOCHS, steps=steps, learning_rate=1e-3,
-        weight_decay=1e-5, device=device, seed=seed, mixed_precision=fast, on_epoch=tell,
+        weight_decay=1e-5, device=device, seed=seed, on_epoch=tell,
     )  # fmt: skip
     return model, history
 
@@ -153,7 +153,8 @@ def costs(data, sample_rate):
     command = [sys.executable, __file__, "--cost", str(sample_rate)]
     own = subprocess.run(command, capture_output=True, text=True, check=True)
     there = [name for name in NEIGHBOURS[data] if name in known_checkpoints()]
-    return {"Open-Unmix": json.loads(own.stdout)} | {name: leaderboard.cost(name, 20.0, sample_rate) for name in there}
+    ours = {name: leaderboard.measured_cost(name, 20.0, sample_rate) for name in there}
+    return {"Open-Unmix": json.loads(own.stdout)} | ours
 
 
 def main():

@@ -1,6 +1,6 @@
 """Oracles and classical methods on MIR-1K's test clips, beside the published figures. Prints a table, writes JSON.
 
-    python benchmarks/oracles.py [--data DIR] [--clips N] [--blind-every 6] [--output benchmarks/results/oracles.json]
+    OMP_NUM_THREADS=1 python benchmarks/oracles.py [--data DIR] [--clips N] [--blind-every 6] [--output FILE]
 
 Protocol: voice against accompaniment, test singers (all but abjones and amy), the mixture is the sum of a clip's two
 channels as they are recorded (0 dB to within what 'level' in the JSON says; nothing is normalised), the whole clip is
@@ -22,27 +22,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from helpers import runtime  # noqa: E402
 from helpers.data.corpora import load_corpus  # noqa: E402
 from helpers.metrics.bss_eval import References  # noqa: E402
-from helpers.metrics.signals import global_means  # noqa: E402
-from helpers.separation.baselines import BASELINES, RobustPCA  # noqa: E402
+from helpers.metrics.intervals import mean_and_interval  # noqa: E402
+from helpers.separation.baselines import BASELINES  # noqa: E402
 
 METRICS = {"gain": 1, "v3": 512}  # taps of the distortion filter
 ON_ALL = ("mixture", "ibm", "irm", "wiener")  # fast enough for every clip
-METHODS = {
+METHODS = {  # ICA needs as many channels as sources
     name: entry.make for name, entry in BASELINES.items() if name != "ica"
-}  # it needs as many channels as sources
-AS_PUBLISHED = {"mask": "binary", "gain": 1, "weight": 1, "lowest": 0}  # Huang et al. 2012
-METHODS["rpca-published"] = lambda sources: RobustPCA(sources, **AS_PUBLISHED)
+}
 PUBLISHED = {  # GNSDR in dB over all 825 test clips; oracles with windows of 1024 and hops of 512 samples
     ("ibm", "gain"): 12.34,
     ("irm", "gain"): 12.36,
     ("wiener", "gain"): 13.05,
     ("wiener", "v3"): 13.65,
-    ("rpca-published", "gain"): 3.15,
 }
 
 
 def measure(tracks, every, say=print):
-    """Return {(method, metric): {"NSDR" | "SIR" | "SAR" | "length": one a clip}}, seconds a clip, and levels in dB."""
+    """Return {(method, metric): {"NSDR" | "SIR" | "SAR" | "length" | "singer": a list}}, seconds per clip, levels."""
     scores, seconds, levels = {}, {}, []
     for number, track in enumerate(tracks):
         sources, mixture = dict(track.sources), track.mixture
@@ -62,6 +59,7 @@ def measure(tracks, every, say=print):
             )
             for name, sdr, sir, sar in zip(estimates, result.sdr, result.sir, result.sar, strict=True):
                 row = {"NSDR": sdr[0] - result.sdr[0, 0], "SIR": sir[0], "SAR": sar[0], "length": truth.shape[1]}
+                scores.setdefault((name, metric), {}).setdefault("singer", []).append(track.artist)
                 for key, value in row.items():
                     scores.setdefault((name, metric), {}).setdefault(key, []).append(float(value))
         if number % 20 == 19:
@@ -70,15 +68,16 @@ def measure(tracks, every, say=print):
 
 
 def rows(scores, seconds):
-    """Return one flat dict a method and metric."""
+    """Return one flat dict for each method and metric; intervals are over singers."""
     found = []
     for (name, metric), values in scores.items():
-        means = global_means({key: values[key] for key in ("NSDR", "SIR", "SAR")}, values["length"])
-        row = {"method": name, "metric": metric, "clips": means["GNSDR"].clips, "skipped": means["GNSDR"].skipped}
-        row |= {"GNSDR": means["GNSDR"].value, "GNSDR low": means["GNSDR"].low, "GNSDR high": means["GNSDR"].high}
-        row["GSIR"] = means["GSIR"].value
+        units = values["length"], values["singer"]
+        means = {key: mean_and_interval(values[key], *units) for key in ("NSDR", "SIR", "SAR")}
+        row = {"method": name, "metric": metric, "clips": len(values["length"]), "singers": len(set(values["singer"]))}
+        row |= dict(zip(("GNSDR", "GNSDR low", "GNSDR high"), means["NSDR"], strict=True))
+        row["GSIR"] = means["SIR"][0]
         if name != "mixture":  # which has no artefacts: its SAR is what rounding leaves
-            row["GSAR"] = means["GSAR"].value
+            row["GSAR"] = means["SAR"][0]
         if (name, metric) in PUBLISHED:
             row["published GNSDR, 825 clips"] = PUBLISHED[name, metric]
         row["seconds a clip"] = sum(seconds[name]) / len(seconds[name])
@@ -87,7 +86,7 @@ def rows(scores, seconds):
 
 
 def markdown(table):
-    """Return the table of `rows` as Markdown, one line a method, a column for each metric."""
+    """Return the table of `rows` as Markdown, one line per method, a column for each metric."""
     columns = ["method", "clips"]
     for metric in METRICS:
         columns += [f"GNSDR {metric} [95 %]", f"published {metric}", f"GSIR {metric}", f"GSAR {metric}"]
@@ -115,7 +114,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     started = time.monotonic()
-    corpus = load_corpus("mir1k", "test", options.data, source="real")
+    corpus = load_corpus("mir1k", "test", options.data, real=True)
     count = min(options.clips or len(corpus), len(corpus))
     tracks = [corpus[index * len(corpus) // count] for index in range(count)]
     scores, seconds, levels = measure(tracks, options.blind_every)

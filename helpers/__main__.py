@@ -6,34 +6,39 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.runtime import BUILD, UserError, data_dir
+from helpers.runtime import UserError, data_dir
 
 
 def parser():
     """Return the parser of all commands; each sets `handler`, a function of the parsed arguments."""
-    from report.notebooks import PROFILES
-
     top = argparse.ArgumentParser(
         prog="python -m helpers",
-        description="Blind source separation: separate songs, evaluate and train models; fetch data, run and export "
-        "notebooks.",
+        description="Blind source separation: separate songs, evaluate and train models, fetch data. "
+        "Notebooks and the report have commands of their own: python -m report --help",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     separate = commands.add_parser(
         "separate",
-        help="take audio files apart, into DIR/SONG/SOURCE.wav",
-        description="Take audio files (WAV, FLAC, OGG, MP3; with ffmpeg M4A) apart, into DIR/SONG/SOURCE.wav: as long "
-        "as the input, at its sample rate, 16 bit, or 32-bit float where that would clip. Prints the files' names.",
-        epilog="example: python -m helpers separate song.mp3 -o separated --model repet-sim",
+        help="take audio files apart, into DIR/SONG/MODEL/SOURCE.wav",
+        description="Take audio files (WAV, FLAC, OGG, MP3; with ffmpeg also M4A and the sound of videos) and those in "
+        "folders apart, into DIR/SONG/MODEL/SOURCE.wav: as long as the input, at its sample rate, of its depth (16 or "
+        "24 bit, or 32-bit float; float also where the others would clip). Files of any length, block by block. Prints "
+        "the files' names.",
+        epilog="example: python -m helpers separate song.mp3 -o separated --model repet-sim. A name that begins with a "
+        "dash is given as ./-name.wav",
     )
-    separate.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help="an audio file")
+    separate.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help="an audio file, or a folder of them")
     separate.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     separate.add_argument("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
     _add_computing(separate)
     separate.add_argument(
         "--every-speed", action="store_true", help="hear INPUT at five speeds: five times as long, a little better"
     )
+    separate.add_argument("--format", choices=("wav", "flac", "mp3"), default="wav", help="default: wav")
+    which = separate.add_mutually_exclusive_group()
+    which.add_argument("--only", metavar="SOURCE", nargs="+", default=(), help="write these alone, such as vocals")
+    which.add_argument("--two-stems", action="store_true", help="write vocals and accompaniment, the rest added up")
     separate.add_argument("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
     separate.set_defaults(handler=_separate)
 
@@ -41,7 +46,7 @@ def parser():
         "evaluate",
         help="measure models on a corpus: SDR, SIR, SAR, NSDR",
         description="Measure models on tracks whose sources are known (BSS Eval 3). Prints the table, and the name of "
-        "the JSON file with every track's values. Nothing is downloaded.",
+        "the JSON file with every track's values. Nothing is downloaded, and data that is missing is refused.",
         epilog="example: python -m helpers evaluate --model repet-sim wiener --data mir1k --limit 20",
     )
     evaluate.add_argument("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
@@ -58,29 +63,27 @@ def parser():
 
     train = commands.add_parser(
         "train",
-        help="train a model on a corpus, on one device or, under torchrun, on many",
+        help="train a model on a corpus, in one process or in several",
         description="Train a model on a corpus's train split into a checkpoint that `separate` takes: the epoch with "
-        "the lowest validation loss. Prints a line an epoch (* is the best so far); the run's state is kept beside "
-        "FILE. Started by torchrun, all processes share every batch. Nothing is downloaded.",
-        epilog="example, on two GPUs: torchrun --standalone --nproc-per-node 2 -m helpers train music-vae "
-        "--data mir1k --epochs 30 --steps 300 --batch-size 32 -o build/music-vae.pt",
+        "the lowest validation loss. Prints a line per epoch (* is the best so far); the run's state is kept in FILE's "
+        "folder. Started by accelerate launch or torchrun, all processes share every batch. Nothing is downloaded.",
+        epilog="example, on two GPUs: accelerate launch --num_processes 2 -m helpers train music-vae --data mir1k "
+        "--epochs 30 --steps 300 --batch-size 32 -o build/music-vae.safetensors",
     )
-    train.add_argument(
-        "model", metavar="MODEL",
-        help="music-vae, feedforward, lstm, mir1k-lstm, source-lstm, unet, mask-unet, wave-unet, band-split, deep-unet",
-    )  # fmt: skip
+    train.add_argument("model", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
     train.add_argument("--data", metavar="CORPUS", required=True, help="as for `evaluate`, a corpus with stems")
     train.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
     train.add_argument("--epochs", metavar="N", type=_positive(int), required=True, help="each ends in a validation")
-    train.add_argument("--steps", metavar="N", type=_positive(int), required=True, help="batches an epoch")
+    train.add_argument("--steps", metavar="N", type=_positive(int), required=True, help="batches per epoch")
     train.add_argument(
         "--batch-size", metavar="N", type=_positive(int), required=True,
-        help="segments a batch, of all processes together: a multiple of their number",
+        help="segments per batch, of all processes together: a multiple of their number",
     )  # fmt: skip
     train.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the checkpoint to write")
+    train.add_argument("--from", metavar="CHECKPOINT", dest="start", type=Path, help="begin with its weights")
     train.add_argument("--seconds", type=_positive(float), help="length of a segment (default: the model's)")
     train.add_argument("--learning-rate", metavar="RATE", type=_positive(float), help="default: the model's")
-    train.add_argument("--seed", metavar="N", type=int, default=0, help="default: 0")
+    train.add_argument("--seed", metavar="N", type=_seed, default=0, help="from 0 to 2^32 - 1 (default: 0)")
     train.add_argument("--resume", action="store_true", help="go on with the run of these settings that was stopped")
     train.add_argument(
         "--set", metavar="NAME=VALUE", dest="arguments", nargs="+", type=_setting, default=[],
@@ -89,16 +92,6 @@ def parser():
     _add_device(train)
     train.set_defaults(handler=_train)
 
-    app = commands.add_parser(
-        "app",
-        help="serve the separation interface in the browser (needs Voilà)",
-        description="Serve the separation interface alone, on this machine only, until Ctrl-C: upload a song, choose a "
-        "model, listen, download. Needs `pip install voila`.",
-    )
-    app.add_argument("--port", metavar="N", type=_positive(int), default=8866, help="default: 8866")
-    app.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
-    app.set_defaults(handler=_app)
-
     models = commands.add_parser(
         "models",
         help="list the models and how good they were measured to be",
@@ -106,63 +99,24 @@ def parser():
         "networks of audio, baselines, and oracles, which need the true sources (`evaluate` only). The networks of "
         "images, listed too, belong to notebook 01.",
     )
+    models.add_argument("--all", action="store_true", help="also what trial runs measured, of build/results")
     models.set_defaults(handler=_models)
 
     fetch = commands.add_parser(
         "fetch",
         help="download data sets, verified; what is there is kept",
-        description="Download data sets, verify and unpack them. What is there is kept, and a broken download goes on "
-        "where it stopped. Prints the folders.",
+        description="Download data sets, verify and unpack them. What is there is kept. Prints the folders.",
         epilog="example: python -m helpers fetch mir1k musdb18-7s",
     )
     fetch.add_argument(
         "corpora", metavar="CORPUS", nargs="*",
-        help="mir1k (1.3 GB), dsd100 (14 GB), musdb18hq (22.7 GB), musdb18 (4.7 GB), musdb18-7s (its 7 s previews, "
+        help="mir1k (1.3 GB), musdb18hq (22.7 GB), musdb18 (4.7 GB), musdb18-7s (its 7 s previews, "
         "147 MB), irmas (3.2 GB); none: MNIST and Fashion-MNIST",
     )  # fmt: skip
     fetch.add_argument(
         "--data-dir", metavar="DIR", type=Path, help="the data folder (default: $BSS_DATA_DIR, else data/)"
     )
     fetch.set_defaults(handler=_fetch)
-
-    run = commands.add_parser("run", help="execute notebooks, export them as PDF, print their results")
-    run.add_argument("notebooks", metavar="NOTEBOOK", nargs="*", type=Path, help="default: all of them, in order")
-    run.add_argument("--profile", choices=PROFILES, default="auto", help="default: auto (full on a GPU, else quick)")
-    run.add_argument("--output", metavar="DIR", type=Path, default=BUILD, help="folder of the copies (default: build/)")
-    run.add_argument("--no-pdf", dest="pdf", action="store_false", help="leave the PDFs out")
-    run.set_defaults(handler=_run)
-
-    pdf = commands.add_parser("pdf", help="export executed notebooks as PDF")
-    pdf.add_argument("notebooks", metavar="NOTEBOOK", nargs="+", type=Path)
-    pdf.add_argument("-o", "--output", metavar="DIR", type=Path, default=BUILD, help="their folder (default: build/)")
-    pdf.set_defaults(handler=_pdf)
-
-    report = commands.add_parser(
-        "report",
-        help="typeset the report, report/report.pdf",
-        description="Fill report/report.md with what report/results/*.json holds, and typeset it: report/report.pdf. "
-        "Prints its name and its number of pages.",
-    )
-    report.set_defaults(handler=_report)
-
-    table = commands.add_parser("table", help="print the measured results")
-    table.add_argument("folders", metavar="DIR", nargs="*", type=Path, help="default: report/results, build/results")
-    table.set_defaults(handler=_table)
-
-    submission = commands.add_parser(
-        "submission",
-        help="pack what is handed in: FirstFamily-123.zip",
-        description="Pack code, executed notebooks, the report and the checkpoints into DIR/FirstFamily-123.zip, and "
-        "check what is in it.",
-    )
-    submission.add_argument("--name", required=True, help='first and family name, "First Family"')
-    submission.add_argument("--id", metavar="ID", required=True, help="student number: letters and digits")
-    submission.add_argument(
-        "--limit-mb", metavar="MB", type=_positive(float), default=60.0,
-        help="leave the largest checkpoints out until the others take no more than this (default: 60)",
-    )  # fmt: skip
-    submission.add_argument("-o", "--output", metavar="DIR", type=Path, default=BUILD, help="default: build/")
-    submission.set_defaults(handler=_submission)
     return top
 
 
@@ -194,6 +148,14 @@ def _setting(text):
         return name, value
 
 
+def _seed(text):
+    """Read a seed: NumPy's generator takes 32 bits."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {2**32 - 1}")
+    return number
+
+
 def _positive(kind):
     """Return a function that reads a positive number of a kind from an argument."""
 
@@ -208,17 +170,21 @@ def _positive(kind):
 
 
 def _separate(options):
-    from helpers.data.speeds import EverySpeed
-    from helpers.separation import networks as separation
+    from helpers.separation.catalogue import load_separator
+    from helpers.separation.every_speed import EverySpeed
+    from helpers.separation.files import progress_line, separate_files
 
-    show = separation.progress_line("separating")
+    show, name = progress_line("separating"), Path(options.model).stem
     if options.every_speed:
-        heard_once = separation.load_separator(options.model, options.device, options.chunk)
-        separator = EverySpeed(heard_once, progress=show)
+        once = load_separator(options.model, options.device, options.chunk)
+        separator, name = EverySpeed(once, progress=show), f"{name}-every-speed"
     else:
-        separator = separation.load_separator(options.model, options.device, options.chunk, show)
+        separator = load_separator(options.model, options.device, options.chunk, show)
     failed = False
-    done = separation.separate_files(options.inputs, options.output, separator, options.add_up, _warn)
+    done = separate_files(
+        options.inputs, options.output, separator, name, form=options.format, only=options.only,
+        two_stems=options.two_stems, add_up=options.add_up, warn=_warn,
+    )  # fmt: skip
     for _, files, error in done:
         if error:
             failed = True
@@ -231,7 +197,7 @@ def _separate(options):
 def _evaluate(options):
     from helpers.results import load_results, to_table
     from helpers.separation import evaluation
-    from helpers.separation.networks import progress_line
+    from helpers.separation.files import progress_line
 
     path = evaluation.evaluate_models(
         options.models, options.data, options.split, options.limit, options.data_dir, options.device, options.chunk,
@@ -247,23 +213,17 @@ def _train(options):
     train(
         options.model, options.data, options.output, epochs=options.epochs, steps=options.steps,
         batch_size=options.batch_size, seconds=options.seconds, seed=options.seed, device=options.device,
-        learning_rate=options.learning_rate, resume=options.resume, data_dir=options.data_dir,
+        learning_rate=options.learning_rate, resume=options.resume, start=options.start, data_dir=options.data_dir,
         arguments=dict(options.arguments), show=lambda line: print(line, flush=True),
     )  # fmt: skip
 
 
-def _app(options):
-    from helpers.show.app import serve
-
-    serve(options.port, options.browser)
-
-
 def _models(options):
-    from helpers.separation.evaluation import list_models
+    from helpers.separation.catalogue import list_models
 
     columns = {"model": 22, "kind": 16, "sources": 22}
     print("".join(f"{column:{width}}" for column, width in columns.items()) + "measured")
-    for row in list_models():
+    for row in list_models(options.all):
         print("".join(f"{row.get(column, ''):{width - 1}} " for column, width in columns.items()) + row["measured"])
 
 
@@ -273,42 +233,7 @@ def _fetch(options):
     for name in options.corpora:
         print(corpora.fetch(name, options.data_dir or data_dir()))
     if not options.corpora:
-        images.fetch(options.data_dir or data_dir())
-
-
-def _run(options):
-    from report.notebooks import run_notebooks
-
-    run_notebooks(options.notebooks, options.profile, options.output, options.pdf)
-
-
-def _pdf(options):
-    from report.notebooks import notebook_to_pdf
-
-    for path in options.notebooks:
-        print(notebook_to_pdf(path, options.output))
-
-
-def _report(options):
-    from report.paper import write_report
-
-    path, pages = write_report()
-    print(f"{path}: {pages} page{'s' * (pages > 1)}")
-
-
-def _table(options):
-    from report.notebooks import results_table
-
-    print(results_table(*options.folders))
-
-
-def _submission(options):
-    from report.submission import write_submission
-
-    path, left_out = write_submission(options.name, options.id, options.output, options.limit_mb)
-    for name in left_out:
-        print(f"left out, the checkpoints would take more than {options.limit_mb:g} MB: {name}")
-    print(path)
+        images.fetch_images(options.data_dir or data_dir())
 
 
 def _complain(error):

@@ -1,16 +1,23 @@
 """Where am I running, and with what: seed, device, profile, paths, versions."""
 
+import atexit
 import contextlib
 import errno
+import functools
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import random
+import secrets
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import convert_to_fp32, find_device
 
 ROOT = Path(__file__).resolve().parent.parent  # the project's folder, wherever it was cloned
 BUILD = ROOT / "build"  # everything that may be thrown away
@@ -53,12 +60,35 @@ def describe_device(device):
     return f"{torch.get_num_threads()} CPU cores ({platform.machine()})"
 
 
-def fast_bfloat16(device):
-    """True where `device` computes in bfloat16 faster than in float32: recent NVIDIA GPUs, CPUs with AVX512-BF16."""
+def precision(device):
+    """Return the fastest mixed precision on a torch.device, in accelerate's words: 'no', 'bf16' or 'fp16'.
+
+    bf16 on NVIDIA GPUs from Ampere on and on CPUs with AVX512-BF16; fp16 on older NVIDIA GPUs, such as Colab's T4.
+    """
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     cpuinfo = Path("/proc/cpuinfo")  # Linux only; elsewhere we do without
-    return device.type == "cpu" and cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
+    fast = device.type == "cpu" and cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
+    return "bf16" if fast else "no"
+
+
+def in_float32(function):
+    """Decorate a function (or method) of tensors so that it computes in float32 even where mixed precision is on.
+
+    For the STFT, its inverse and LSTMs: 16 bits lose the quiet bins of a spectrogram, cuFFT knows no bfloat16, and
+    cuDNN runs LSTMs in float16 whatever was asked for. 16-bit tensors, also in tuples, are widened; all else is passed
+    on as it is.
+    """
+
+    @functools.wraps(function)
+    def widened(*arguments, **named):
+        arguments, named = convert_to_fp32((arguments, named))
+        kind = find_device((arguments, named)).type
+        known = torch.amp.is_autocast_available(kind)  # torch's device "meta" has no autocast
+        with torch.autocast(kind, enabled=False) if known else contextlib.nullcontext():
+            return function(*arguments, **named)
+
+    return widened
 
 
 def pick_profile(profiles, name=None):
@@ -78,6 +108,34 @@ def pick_profile(profiles, name=None):
 def data_dir():
     """Return the folder of the data sets: BSS_DATA_DIR, else `data/` in the project."""
     return Path(os.environ.get("BSS_DATA_DIR") or ROOT / "data").expanduser()
+
+
+def _writable(folder):
+    """True if files can be made in `folder`, which need not exist yet."""
+    return os.access(next(part for part in (folder, *folder.parents) if part.exists()), os.W_OK)
+
+
+@functools.cache
+def cache_dir():
+    """Return the folder for what can be made again: build/cache, or a temporary one where that cannot be written."""
+    folder = BUILD / "cache"
+    if _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = tempfile.mkdtemp(prefix="bss-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def give_numba_a_cache():
+    """Set NUMBA_CACHE_DIR, unless it is set, where neither librosa's folder nor the user's cache can be written.
+
+    Without a cache numba refuses to work, and librosa with it. To be called before they are imported.
+    """
+    librosa = importlib.util.find_spec("librosa")
+    folders = [Path(librosa.origin).parent / "core" / "__pycache__"] if librosa else []
+    if not any(map(_writable, [*folders, Path("~/.cache").expanduser()])):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
 
 
 def output_dir(kind, profile, embedded=False):
@@ -100,7 +158,7 @@ def write_atomically(path, content):
     Raises UserError if the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.part")  # one of each writer's own
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
@@ -122,19 +180,25 @@ def on_colab():
 
 def versions():
     """Return {package: installed version} of Python and the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            installed[name] = "absent"
+    return installed
 
 
 def git_revision():
     """Return the short revision of the project's checkout, 'unknown' outside a git checkout."""
     try:
         done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    except FileNotFoundError:  # no git on this machine, as in a ZIP's user's home
+    except FileNotFoundError:  # no git on this machine
         return "unknown"
     return done.stdout.strip() or "unknown"
+
+
+def check_space(path, size):
+    """Raise OSError (no space left) unless `size` more bytes fit on the disk that holds the folder of `path`."""
+    if size > shutil.disk_usage(Path(path).parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

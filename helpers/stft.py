@@ -1,41 +1,51 @@
 """The short-time Fourier transform and its inverse, decibels, and spectrograms padded to what a U-Net can halve."""
 
+import functools
 import math
 
+import numpy as np
 import torch
 from scipy.signal import get_window
 from torch import nn
 from torch.nn import functional as F
 
+from helpers.runtime import in_float32
+
+
+@functools.cache
+def window_on(device, dtype, window, n_fft):
+    """Return the window as a tensor on that device; it is copied there once, not at each call."""
+    with torch.inference_mode(False):  # or a window first needed there could not be used in training
+        return torch.from_numpy(get_window(window, n_fft)).to(dtype).to(device)
+
 
 class STFT(nn.Module):
-    """Waveforms to complex spectrograms and back, on whatever device and of whatever precision they are.
+    """Waveforms to complex spectrograms and back, on the device and in the precision of what it is given.
 
     Args:
         n_fft: window and transform length in samples, even.
         hop_length: samples from one frame to the next, at most half a window.
         window: a name that `scipy.signal.get_window` knows, made periodic.
 
-    Frame f is centred on sample `f * hop_length`, with zeros before the start and after the end. Raises ValueError for
-    settings that cannot be inverted.
+    Frame f is centred on sample `f * hop_length`, with zeros before the start and after the end. Under mixed precision
+    both directions compute in float32. Raises ValueError for settings that cannot be inverted.
     """
 
     def __init__(self, n_fft=2048, hop_length=512, window="hann"):
         super().__init__()
         if n_fft < 2 or n_fft % 2 or not 1 <= hop_length <= n_fft // 2:
             raise ValueError(f"n_fft must be even and hop_length at most half of it, got {n_fft} and {hop_length}")
-        self.n_fft, self.hop_length = n_fft, hop_length
-        self.register_buffer("window", torch.from_numpy(get_window(window, n_fft)).float(), persistent=False)
+        self.n_fft, self.hop_length, self.window = n_fft, hop_length, window
+        values = get_window(window, n_fft)
+        self.bins = n_fft // 2 + 1  # frequencies from 0 Hz to half the sample rate
+        self.margin = math.ceil(n_fft / 2 / hop_length)  # frames at an end whose windows reach beyond the waveform
+        self.full_scale = float(values.sum()) / 2  # magnitude of a sine of amplitude 1 on a bin: reference of dBFS
+        self.noise_magnitude = float(np.sqrt(np.square(values).sum()))  # of white noise with an RMS of 1, in every bin
 
-    @property
-    def bins(self):
-        """Frequencies of a frame, from 0 Hz to half the sample rate."""
-        return self.n_fft // 2 + 1
-
-    @property
-    def full_scale(self):
-        """Magnitude of a sine of amplitude 1 on a bin's frequency: the reference that makes decibels `dBFS`."""
-        return float(self.window.sum()) / 2
+    def window_like(self, tensor):
+        """Return the window (n_fft,) on the device of a real or complex tensor, and as precise as it is."""
+        dtype = torch.float64 if tensor.dtype in (torch.float64, torch.complex128) else torch.float32
+        return window_on(tensor.device, dtype, self.window, self.n_fft)
 
     def frames(self, length):
         """Frames of a waveform of `length` samples: one every hop from sample 0 on, `1 + length // hop_length`.
@@ -46,21 +56,26 @@ class STFT(nn.Module):
         whole, rest = divmod(length, self.hop_length)
         return 1 + whole + (rest > self.n_fft // 4)
 
+    @in_float32
     def forward(self, waveform):
         """`(batch, channels, time)` -> complex `(batch, channels, bins, frames)`; any leading dimensions will do.
 
         Raises ValueError for a waveform without samples, or of integers.
         """
-        if not waveform.shape[-1] or not waveform.is_floating_point():
+        length = waveform.shape[-1]
+        if not length or not waveform.is_floating_point():
             raise ValueError(f"a waveform must hold some float samples, got {tuple(waveform.shape)} {waveform.dtype}")
-        reach = (self.frames(waveform.shape[-1]) - 1) * self.hop_length + self.n_fft // 2
-        padded = F.pad(waveform.reshape(-1, waveform.shape[-1]), (self.n_fft // 2, reach - waveform.shape[-1]))
-        window = self.window.to(waveform.dtype)
+        end = (self.frames(length) - 1) * self.hop_length + self.n_fft // 2  # of the last window
+        padded = F.pad(waveform.reshape(-1, length), (self.n_fft // 2, end - length))
+        window = self.window_like(waveform)
         spectrogram = torch.stft(padded, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
-        return spectrogram.reshape(*waveform.shape[:-1], *spectrogram.shape[-2:])
+        return spectrogram.reshape(*waveform.shape[:-1], *spectrogram.shape[-2:])  # (..., bins, frames)
 
+    @in_float32
     def inverse(self, spectrogram, length):
         """Complex `(batch, channels, bins, frames)` -> `(batch, channels, length)`, by weighted overlap-add.
+
+        As `torch.istft`, which reads a value back from the GPU at each call, and so makes it wait.
 
         Raises ValueError where bins and frames are not those of a waveform of `length` samples: a spectrogram that was
         padded must be cropped first, or the result would be shifted or cut without a word.
@@ -68,10 +83,26 @@ class STFT(nn.Module):
         expected = (self.bins, self.frames(length))
         if tuple(spectrogram.shape[-2:]) != expected:
             raise ValueError(f"{length} samples have (bins, frames) {expected}, got {tuple(spectrogram.shape[-2:])}")
-        flat = spectrogram.reshape(-1, *expected)
-        window = self.window.to(spectrogram.real.dtype)
-        waveform = torch.istft(flat, self.n_fft, self.hop_length, window=window, center=True, length=length)
+        window = self.window_like(spectrogram)
+        spectra = spectrogram.reshape(-1, *expected).transpose(1, 2)  # (batch · channels, frames, bins)
+        frames = torch.fft.irfft(spectra, n=self.n_fft) * window  # (batch · channels, frames, n_fft)
+        weights = window.square().expand(1, *frames.shape[1:])  # each frame was multiplied by the window twice
+        inside = slice(self.n_fft // 2, self.n_fft // 2 + length)  # from the centre of the first frame on
+        waveform = overlap_add(frames, self.hop_length)[:, inside] / overlap_add(weights, self.hop_length)[:, inside]
         return waveform.reshape(*spectrogram.shape[:-2], length)
+
+
+def overlap_add(frames, hop_length):
+    """Sum `(batch, frames, n_fft)`, each frame a hop after the one before, to `(batch, time)`, at least to the end.
+
+    Every frame is cut into pieces of a hop. Piece p of frame f falls on block f + p of the waveform.
+    """
+    pieces = F.pad(frames, (0, -frames.shape[2] % hop_length)).unflatten(2, (-1, hop_length))
+    batch, count, pieces_each, _ = pieces.shape
+    blocks = frames.new_zeros(batch, count + pieces_each - 1, hop_length)
+    for piece in range(pieces_each):
+        blocks[:, piece : piece + count] += pieces[:, :, piece]
+    return blocks.flatten(1)
 
 
 def magnitude(spectrogram):

@@ -1,18 +1,26 @@
-"""fit(): the training loop of every notebook."""
+"""fit(): the training loop of every notebook, in one process or in several (Hugging Face's accelerate)."""
 
-import functools
-import hashlib
+import contextlib
+import copy
+import itertools
 import math
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, find_batch_size, slice_tensors
+from torch import nn
 
-from helpers import distributed
-from helpers.checkpoints import read_safely
-from helpers.runtime import UserError, write_atomically
+from helpers.run_state import fingerprint, restore_run, save_run
+from helpers.runtime import UserError, describe_device, precision
 
-STATE_FORMAT = 1
+__all__ = ["fingerprint", "fit", "one_cycle"]
+
+PATIENCE = timedelta(hours=2)  # the longest that processes wait while the first one reads a corpus, or validates
+STRIDE = 1_000_000_007  # between the seeds of two processes: more than between those of two epochs
 
 
 def one_cycle(progress, warm_up=0.15):
@@ -22,78 +30,19 @@ def one_cycle(progress, warm_up=0.15):
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-def add_terms(totals, terms):
-    """Add each loss term to `totals` in place (tensors stay on their device until they are read)."""
-    for name, value in terms.items():
-        totals[name] = totals.get(name, 0.0) + value.detach()
-
-
-def train_epoch(model, loss, batches, optimiser, progress, schedule, learning_rate, autocast):
-    """Take one step for each batch; `progress` yields the position of each in the whole run, in [0, 1).
-
-    Returns {loss term: mean over batches}.
-    """
-    model.train()
-    totals, count = {}, 0
-    for batch, position in zip(batches, progress, strict=True):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * schedule(position)
-        with autocast():
-            terms = loss(model, batch, position)
-        optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        optimiser.step()
-        add_terms(totals, terms)
-        count += 1
-    return {name: float(value) / count for name, value in totals.items()}
-
-
-@torch.no_grad()
-def validate(model, loss, batches, autocast):
-    """Return {loss term: mean over batches}, with the loss as it stands at the end of the run."""
-    model.eval()
-    totals, count = {}, 0
-    for batch in batches:
-        with autocast():
-            add_terms(totals, loss(model, batch, 1.0))
-        count += 1
-    return {name: float(value) / count for name, value in totals.items()}
-
-
-def fingerprint(*settings):
-    """Return eight hex digits that change when any of `settings` does: a part of a state file's name.
-
-    A run whose loss, data or batch size was edited then begins afresh, and the earlier one stays to go back to.
-    Dataclasses, numbers, texts, lists and dicts count by their value, functions by their name.
-    """
-    texts = [getattr(setting, "__qualname__", None) or repr(setting) for setting in settings]
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
-
-
 def fit(
-    model,
-    loss,
-    batches,
-    *,
-    epochs,
-    steps,
-    learning_rate=2e-3,
-    weight_decay=1e-4,
-    schedule=one_cycle,
-    device="cpu",
-    mixed_precision=False,
-    seed=0,
-    state_path=None,
-    resume=True,
-    on_epoch=None,
-):
+    model, loss, batches, *, epochs, steps, learning_rate=2e-3, weight_decay=1e-4, schedule=one_cycle, clip=None,
+    average=None, device="cpu", mixed_precision="auto", seed=0, state_path=None, resume=True, on_epoch=None,
+):  # fmt: skip
     """Train `model` in place, restore its best state, return the history.
 
     Every epoch begins by seeding torch with (seed, epoch), so that a resumed run draws what the uninterrupted one would
-    have drawn: weights, optimiser and history are all it takes to end in the same weights, bit for bit.
+    have drawn. On a CPU both end in the same weights, bit for bit; some GPU kernels add up in no fixed order.
 
-    Within helpers.distributed.joined() the processes share every training batch. The first one alone validates, writes
-    the state and calls `on_epoch`; `state_path` must name a file that all of them can read.
+    Started by `torchrun` (on GPUs also `accelerate launch`), all processes draw the same global batch, each computes
+    the loss of its own slice, and the gradients are averaged: as losses are means over the batch, these are the steps
+    of one process. (But each draws its own dropout and sampled codes, and on CPUs normalises its slice alone.) The
+    first process validates, writes the state and calls `on_epoch`; all of them must be able to read `state_path`.
 
     Args:
         loss: loss(model, batch, progress) -> {"loss": scalar to minimise, other terms to log}; progress goes from 0 to
@@ -101,97 +50,187 @@ def fit(
         batches: batches(split, generator) -> an iterable of batches on `device`; split is "train" (`steps` batches,
             drawn with the CPU generator) or "validation" (the same batches each time).
         schedule: progress in [0, 1) -> factor of the learning rate, asked before every step.
-        mixed_precision: run the model in bfloat16 where torch.autocast allows it.
+        clip: the gradient's largest norm; a longer one is scaled down to it.
+        average: decay, such as 0.998, of a moving average of the weights, which is then what is validated and kept.
+        mixed_precision: 'no', 'bf16', 'fp16', or 'auto' for what is fastest on `device` (see runtime.precision).
         state_path: file that holds the run's state after every epoch; None keeps nothing.
         resume: go on from `state_path` if it exists; False begins again.
         on_epoch: on_epoch(epoch, history), called after every epoch, epochs counted from 1, and once on resuming.
 
-    Returns:
-        {"epoch": [1, ...], "train": {term: [...]}, "validation": {term: [...]}, "learning_rate": [...],
-         "seconds": [...], "best_epoch": int}; the best epoch has the lowest validation loss.
+    Returns {"train": {term: [...]}, "validation": {term: [...]}, "best_epoch": the one with the lowest validation loss}
+    and lists with one item per epoch: "epoch", "learning_rate", "steps", "seconds", "device", "mixed_precision".
 
-    Raises:
-        UserError: the state file is damaged or of another run; the loss is no longer a finite number; or a batch cannot
-            be shared by several processes.
+    Raises UserError: no epoch or no validation batch, a state file that is damaged or of another run, a loss that is no
+    longer finite, too little memory, a batch that the processes cannot share equally.
     """
-    device = torch.device(device)
+    if min(epochs, steps) < 1:
+        raise UserError(f"training needs at least 1 epoch of 1 step, not {epochs} of {steps}: give larger numbers")
+    accelerator = new_accelerator(torch.device(device), mixed_precision)
+    device, leads = accelerator.device, accelerator.is_main_process
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        if accelerator.num_processes > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    autocast = functools.partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=mixed_precision)
-    history = {"epoch": [], "train": {}, "validation": {}, "learning_rate": [], "seconds": [], "best_epoch": 0}
-    best = None
-    plan = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate}
-    plan |= {"weight_decay": weight_decay, "seed": seed}
+    averaged = copy.deepcopy(model) if average else None
+    training = accelerator.prepare_model(Terms(model, loss))
+    validation = accelerator.prepare_model(Terms(averaged or model, loss), evaluation_mode=True)
+    fused = True if device.type == "cuda" else None  # one kernel for all weights; None is torch's own choice
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
+    optimiser = accelerator.prepare_optimizer(optimiser)
+
+    def step(batch, number):
+        progress = number / (epochs * steps)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * schedule(progress)
+        terms = training(own_slice(batch, accelerator), progress)
+        optimiser.zero_grad()
+        accelerator.backward(terms["loss"])
+        if clip:
+            accelerator.clip_grad_norm_(model.parameters(), clip)
+        optimiser.step()
+        if averaged:
+            update_average(averaged, model, average, number)
+        return terms
+
+    plan = {"architecture": type(model).__name__, "arguments": model.arguments, "loss": fingerprint(loss)}
+    plan |= {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "weight_decay": weight_decay}
+    plan |= {"schedule": fingerprint(schedule), "clip": clip, "average": average, "seed": seed}
+    parts = {"weights": model, "optimiser": optimiser, "average": averaged, "scaler": accelerator.scaler}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    history, best = {"epoch": [], "train": {}, "validation": {}, "best_epoch": 0}, None
     if state_path and resume and Path(state_path).exists():
-        history, best = restore_run(state_path, plan, model, optimiser)
-        if on_epoch and distributed.leads():
+        history, best = restore_run(state_path, plan, parts)
+        if on_epoch and leads:
             on_epoch(len(history["epoch"]), history)
-    own_loss = distributed.shared(loss, model)
 
     for epoch in range(len(history["epoch"]) + 1, epochs + 1):
         started = time.perf_counter()
-        torch.manual_seed(distributed.own_seed(seed * 100_003 + epoch))
+        torch.manual_seed(seed * 100_003 + epoch + STRIDE * accelerator.process_index)
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        progress = [step / (epochs * steps) for step in range((epoch - 1) * steps, epoch * steps)]
-        drawn = batches("train", generator)
-        train = train_epoch(model, own_loss, drawn, optimiser, progress, schedule, learning_rate, autocast)
-        train = distributed.averaged(train)
-        drawn = batches("validation", generator)
-        validation = distributed.from_leader(functools.partial(validate, model, loss, drawn, autocast))
-        if not math.isfinite(train["loss"] + validation["loss"]):
+        numbers = range((epoch - 1) * steps, epoch * steps)
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # batches of one shape: find the fastest kernels for it
+        with memory_errors_explained(device):
+            training.train()
+            drawn = zip(batches("train", generator), numbers, strict=True)
+            train = mean_terms(itertools.starmap(step, drawn), accelerator)
+            validation.eval()
+            with torch.no_grad():
+                drawn = batches("validation", generator) if leads else ()
+                (judged,) = broadcast_object_list([mean_terms(validation(batch, 1.0) for batch in drawn)])
+        if judged is None:
+            raise UserError("the validation split gives no batch: add validation tracks, or make the batches smaller")
+        if not math.isfinite(train["loss"] + judged["loss"]):
             raise UserError(f"the loss was no longer finite in epoch {epoch}: lower the learning rate {learning_rate}")
-        record(history, epoch, train, validation, optimiser, time.perf_counter() - started)
+        facts = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"], "steps": steps}
+        facts |= {"seconds": time.perf_counter() - started, "device": describe_device(device)}
+        record(history, train, judged, facts | {"mixed_precision": accelerator.mixed_precision})
         if history["best_epoch"] == epoch:
-            best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        if state_path and distributed.leads():
-            save_run(state_path, plan, model, optimiser, history, best)
-        if on_epoch and distributed.leads():
+            best = {name: value.cpu().clone() for name, value in (averaged or model).state_dict().items()}
+        if state_path and leads:
+            save_run(state_path, plan, parts, history, best)
+        if on_epoch and leads:
             on_epoch(epoch, history)
+    torch.backends.cudnn.benchmark = False  # what is separated next is of every length
     model.load_state_dict(best)
     model.eval()
     return history
 
 
-def record(history, epoch, train, validation, optimiser, seconds):
+class Terms(nn.Module):
+    """A loss as a module's forward(), which is all that accelerate wraps; losses call what they like of a model."""
+
+    def __init__(self, model, loss):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch, progress):
+        return self.loss(self.model, batch, progress)
+
+
+def new_accelerator(device, mixed_precision="auto"):
+    """Return accelerate's Accelerator for a device; of several processes each gets a GPU of its own, or a UserError."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    AcceleratorState._reset_state(reset_partial_state=True)  # it remembers precision and device of an earlier run
+    accelerator = Accelerator(
+        mixed_precision=precision(device) if mixed_precision == "auto" else mixed_precision,
+        cpu=device.type == "cpu",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+    gpus = torch.cuda.device_count()
+    if accelerator.device.type == "cuda" and accelerator.local_process_index >= gpus:
+        raise UserError(f"there are more processes than GPUs ({gpus}): start fewer, or take the device cpu")
+    return accelerator
+
+
+def own_slice(batch, accelerator):
+    """Return this process's slice of a global batch: a tensor (batch, ...), or a tuple or list of such tensors."""
+    processes, number = accelerator.num_processes, accelerator.process_index
+    if processes == 1:
+        return batch
+    batch_size = find_batch_size(batch)
+    if batch_size % processes:
+        raise UserError(f"{processes} processes cannot share a batch of {batch_size}: choose a multiple of {processes}")
+    size = batch_size // processes
+    return slice_tensors(batch, slice(number * size, (number + 1) * size))
+
+
+@torch.no_grad()
+def update_average(averaged, model, decay, number):
+    """Move the averaged weights and buffers towards the model's: a <- d a + (1 - d) w.
+
+    At step `number`, counted from 0, d is at most (1 + number) / (10 + number), as in TensorFlow's
+    ExponentialMovingAverage, so that the random weights of the beginning are forgotten in short runs, too.
+    """
+    decay = min(decay, (1 + number) / (10 + number))
+    for mean, value in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def mean_terms(terms_of_batches, accelerator=None):
+    """Return {loss term: mean over batches and, with an accelerator, over its processes}; None if there is no batch.
+
+    Terms are added up on their device and read once, in the end, so that a GPU never waits for a step's numbers.
+    """
+    totals, count = {}, 0
+    for terms in terms_of_batches:
+        for name, value in terms.items():
+            totals[name] = totals.get(name, 0.0) + value.detach()
+        count += 1
+    if not count:
+        return None
+    values = torch.stack(list(totals.values()))
+    if accelerator:
+        values = accelerator.reduce(values, "mean")
+    return {name: value / count for name, value in zip(totals, values.tolist(), strict=True)}
+
+
+def record(history, train, validation, facts):
     """Append one epoch to `history` in place, and note it as the best one if its validation loss is the lowest."""
-    history["epoch"].append(epoch)
-    history["learning_rate"].append(optimiser.param_groups[0]["lr"])
-    history["seconds"].append(seconds)
+    for name, value in facts.items():
+        history.setdefault(name, []).append(value)
     for split, terms in (("train", train), ("validation", validation)):
         for name, value in terms.items():
             history[split].setdefault(name, []).append(value)
     losses = history["validation"]["loss"]
     if losses[-1] == min(losses):
-        history["best_epoch"] = epoch
+        history["best_epoch"] = facts["epoch"]
 
 
-def save_run(path, plan, model, optimiser, history, best):
-    """Write all that fit() needs to go on after an interruption."""
-    state = {
-        "state_format": STATE_FORMAT,
-        "architecture": type(model).__name__,
-        "arguments": model.arguments,
-        "plan": plan,
-        "weights": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "history": history,
-        "best": best,
-    }
-    write_atomically(path, lambda file: torch.save(state, file))
-
-
-def restore_run(path, plan, model, optimiser):
-    """Load a state that save_run wrote into `model` and `optimiser`; return (history, best weights)."""
-    state = read_safely(path)
-    remedy = "delete it, or pass resume=False to begin again"
-    if not isinstance(state, dict) or state.get("state_format") != STATE_FORMAT:
-        raise UserError(f"{path} holds no training run of this version: {remedy}")
-    same_model = state["architecture"] == type(model).__name__ and state["arguments"] == model.arguments
-    if not same_model or state["plan"] != plan:
-        raise UserError(f"{path} holds the training run of another model or other settings: {remedy}")
+@contextlib.contextmanager
+def memory_errors_explained(device):
+    """Turn what torch raises where memory does not suffice, on a GPU or a CPU, into a UserError."""
     try:
-        model.load_state_dict(state["weights"])
-        optimiser.load_state_dict(state["optimiser"])
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"the weights in {path} do not fit this version's {state['architecture']}: {remedy}") from error
-    return state["history"], state["best"]
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        if not lacking:
+            raise
+        raise UserError(
+            f"a training step needs more memory than {describe_device(device)} has: make the batches smaller "
+            "(--batch-size) or the segments shorter (--seconds)"
+        ) from error

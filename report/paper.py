@@ -1,71 +1,41 @@
 """The report: report/report.md, filled with what report/results/*.json holds, to report/report.pdf.
 
-report.md is Markdown with Jinja's {{ ... }}, in which the functions of `Paper` may be called.
+report.md is Markdown with Jinja's {{ ... }}, in which the functions of `Paper` may be called. pandoc and Typst set it
+in the style of paper.typ.
 """
 
 import io
+import math
 import re
-import tempfile
 import traceback
-from collections import Counter
-from datetime import date
-from pathlib import Path
 
-from helpers.runtime import BUILD, ROOT, UserError, write_atomically
-from report.markup import literal, to_typst
-from report.paper_tables import load_publishable, markdown_table, measured, number, one_cell, written
-from report.pdf import Work, compile_pdf
+from helpers.results import load_results, to_table
+from helpers.runtime import BUILD, COMMITTED_PROFILES, ROOT, UserError, write_atomically
+from report.pdf import HERE, typeset
 
 TEMPLATE = ROOT / "report" / "report.md"
 RESULTS = ROOT / "report" / "results"
 FIGURES = ROOT / "figures"
-MARKDOWN = BUILD / "report.md"  # the report with its numbers, as it is typeset
-STYLE = Path(__file__).with_name("paper.typ")
-TITLE = re.compile(r"\s*(# (.+)\n\n(?:[^#\n].*\n)+)")  # the title, and below it the subtitle
-BLOCK = re.compile(  # a table and the caption below it, or a picture and its width
-    r"^(?P<table>(?:\|.*\n)+)\n(?P<caption>\*\*Table\s\d+\.\*\* .+)$|"
-    r"^(?P<picture>!\[.+\]\(.+\))\{width=(?P<width>\d+%)\}$",
-    re.MULTILINE,
-)
+MARKUP = re.compile(r"[\\`*_{}\[\]<>$|~#&^@]")  # what Markdown would take as its own
 
 
-def write_report():
+def write_report(draft=False):
     """Typeset the report into report.pdf beside report.md; return its path and its number of pages.
 
     The same template, results and pictures give the same bytes: the report's date is that of its newest results.
+    draft: take results that may not be published, too, and write build/report.pdf instead.
     Raises UserError, and keeps the old PDF, where something that the report asks for is missing or cannot be set.
     """
     from pypdf import PdfReader
 
-    paper = Paper()
+    paper = Paper(draft)
     text = paper.render()
-    title = TITLE.match(text)
-    if not title:
-        raise UserError(f"{TEMPLATE} has no title: begin it with '# TITLE', an empty line and a subtitle")
-    write_atomically(MARKDOWN, text.encode())
-    pieces = [("typst", "#front["), ("markdown", title[1]), ("typst", "]"), *_pieces(text[title.end() :])]
-    with tempfile.TemporaryDirectory() as folder:
-        work = Work(TEMPLATE, Path(folder))
-        body = to_typst(pieces, work.linked, TEMPLATE)
-        head = f"#let title = {literal(title[2])}\n#let newest = {paper.newest()}\n"
-        source = work.folder / "report.typ"
-        source.write_text(head + STYLE.read_text(encoding="utf-8") + body, encoding="utf-8")
-        pdf = compile_pdf(source, TEMPLATE)
-    return write_atomically(TEMPLATE.with_suffix(".pdf"), pdf), len(PdfReader(io.BytesIO(pdf)).pages)
-
-
-def _pieces(text):
-    """Yield Markdown in pieces for to_typst: tables with captions, pictures with widths, and what is between."""
-    end = 0
-    for block in BLOCK.finditer(text):
-        yield "markdown", text[end : block.start()]
-        if block["table"]:
-            yield from [("typst", "#tabled["), ("markdown", block["table"]), ("typst", "][")]
-            yield from [("markdown", block["caption"]), ("typst", "]")]
-        else:
-            yield from [("typst", f"#pictured({block['width']})["), ("markdown", block["picture"]), ("typst", "]")]
-        end = block.end()
-    yield "markdown", text[end:]
+    days = [record["created"] for record in paper.records.values()]
+    options = [f"--variable=date:{max(days, default='')}", f"--variable=draft:{'Draft ·' if draft else ''}"]
+    options += ["--from=markdown", "--shift-heading-level-by=-1"]
+    pdf = typeset(text, HERE / "paper.typ", TEMPLATE, *options)
+    path = BUILD / "report.pdf" if draft else TEMPLATE.with_suffix(".pdf")
+    return write_atomically(path, pdf), len(PdfReader(io.BytesIO(pdf)).pages)
 
 
 class Paper:
@@ -73,38 +43,27 @@ class Paper:
 
     file: a results file without its ending, '02_results'. where: the cells that single out one row, as in
     source="vocals"; a column whose name is no word goes in as **{"STFT bins": 513}. digits: decimals. sign: a plus
-    before what is not negative. label: a word for `ref`.
+    before what is not negative.
     """
 
-    FUNCTIONS = ("value", "raw", "interval", "number", "fact", "table", "caption", "figure", "ref")
-    number = staticmethod(number)
+    FUNCTIONS = ("value", "raw", "interval", "number", "fact", "table", "figure")
 
-    def __init__(self):
-        self.records, self.counts, self.labels, self.again = {}, Counter(), {}, False
+    def __init__(self, draft=False):
+        self.draft, self.records = draft, {}
 
     def render(self):
         """Return report.md with what its calls return in their place. Errors name the line."""
         from jinja2 import Environment, StrictUndefined, TemplateError
 
-        if not TEMPLATE.is_file():
-            raise UserError(f"{TEMPLATE} does not exist: restore it, e.g. by 'git checkout'")
         environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
         try:
             template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-            for self.again in (False, True):  # the second time every label is known
-                self.counts.clear()
-                text = template.render({name: getattr(self, name) for name in self.FUNCTIONS})
-        except (UserError, TemplateError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            return template.render({name: getattr(self, name) for name in self.FUNCTIONS})
+        except (UserError, TemplateError, TypeError, ValueError, AttributeError, ArithmeticError, OSError) as error:
             frames = traceback.extract_tb(error.__traceback__)
             lines = [frame.lineno for frame in frames if frame.filename == "<template>"]
             line = getattr(error, "lineno", lines[-1] if lines else "?")
             raise UserError(f"{TEMPLATE}, line {line}: {' '.join(str(error).split())}") from error
-        return text
-
-    def newest(self):
-        """Return the date of the newest results that were used, in Typst's words."""
-        days = [date.fromisoformat(record["created"]) for record in self.records.values()]
-        return "datetime(year: {0.year}, month: {0.month}, day: {0.day})".format(max(days)) if days else "none"
 
     def value(self, file, column, /, digits=2, sign=False, **where):
         """Return a cell: a number that is not whole with `digits` decimals, words as they are."""
@@ -112,70 +71,111 @@ class Paper:
 
     def raw(self, file, column, /, **where):
         """Return a cell as the file holds it, to compute with."""
-        return one_cell(self._record(file)["rows"], column, where, _path(file))
+        rows = _rows_with(self._record(file), where, file)
+        if len(rows) > 1:
+            raise UserError(f"{file} has {len(rows)} rows with {where}: name another cell of the one that is meant")
+        return _cells(rows, column, file)[0]
 
     def interval(self, file, column, /, digits=2, sign=False, **where):
         """Return a mean with its interval, 'mean [low, high]'."""
-        mean, low, high = (self.value(file, column + part, digits, sign, **where) for part in ("", " low", " high"))
-        return f"{mean} [{low},\u00a0{high}]"
+        parts = (self.value(file, column + part, digits, sign, **where) for part in ("", " low", " high"))
+        return "{} [{},\u00a0{}]".format(*parts)
 
-    def fact(self, file, *names, digits=2):
-        """Return a field of the file ('data', 'items', ...) or of its `extra`; more names lead into nested ones."""
+    @staticmethod
+    def number(value, digits=2, sign=False):
+        """Return a number with `digits` decimals, a minus sign that is no hyphen, and commas between thousands."""
+        return f"{value:{'+' if sign else ''}z,.{digits}f}".replace("-", "−")
+
+    def fact(self, file, name, digits=2):
+        """Return a field of the file ('data', 'items', ...) or of its `extra`."""
         record = self._record(file)
-        found = record["extra"] | record
-        for name in names:
-            found = found.get(name) if isinstance(found, dict) else None
-        if found is None or isinstance(found, dict | list):
-            raise UserError(f"{_path(file)} has no single value under {' / '.join(names)}: look into it, and name one")
-        return written(found, digits)
+        value = (record["extra"] | record).get(name)
+        if value is None or isinstance(value, dict | list):
+            raise UserError(f"{file} has no single value under {name}: look into it, and name one")
+        return written(value, digits)
 
-    def table(self, file, columns, caption=None, label=None, **choice):
+    def table(self, file, columns, where=None, rows=None, sort=None, digits=2):
         """Return a table, and below it its caption, which says what was measured on what, how, and computed on what.
 
-        columns, and in `choice` where, rows, sort, digits and published: see paper_tables.markdown_table. caption: what
-        there is to see (default: the file's title).
+        columns: {name: heading}; the first names the rows. where: {column: cell} that a row must have. rows: cells of
+        the first column, in the order wanted; default: all. sort: a column, 'NSDR' from its lowest cell or '-NSDR'
+        from its highest. digits: see results.to_table.
         """
-        record = self._record(file)
-        table = markdown_table(record, _path(file), columns, **choice)
-        text = (caption or written(record["title"])).rstrip(". ")
-        return f"{table}\n\n{self.caption(f'{text}. {measured(record)}', label)}"
+        record, first = self._record(file), next(iter(columns))
+        chosen = _rows_with(record, where or {}, file)
+        if rows:
+            chosen = [row for name in rows for row in _rows_with({"rows": chosen}, {first: name}, file)]
+        for column in columns:
+            _cells(chosen, column, file)
+        if sort:
+            column, sign = sort.removeprefix("-"), -1 if sort.startswith("-") else 1
+            chosen.sort(key=lambda row: math.inf if row.get(column) is None else sign * row[column])
+        caption = "{title}. Data: {data}; split: {split}, {items} items. Metric: {metric}. Protocol: {protocol}. "
+        caption += "Profile {profile}, {device}."
+        caption = caption.format(**{name: written(cell) for name, cell in record.items()})
+        return f"{pipe_table(chosen, columns, digits)}\n\n: {caption}\n"
 
-    def caption(self, text, label=None):
-        """Return the caption of a table that was typed in, to stand below it after an empty line."""
-        return self._numbered("Table", text, label)
-
-    def figure(self, name, caption, width="100%", label=None):
+    def figure(self, name, caption, width="100%"):
         """Return a picture of figures/ with its caption. width: of the text's, as in '80%'."""
         path = FIGURES / name
-        if path.parent != FIGURES or not path.is_file():
+        if not path.is_file():
             raise UserError(f"{path} does not exist: run the notebook that saves it, in its long or full profile")
-        if not any(RESULTS.glob(f"{name[:2]}_*.json")):
-            raise UserError(f"{path} has no results beside it in {RESULTS}: run notebook {name[:2]} anew")
-        if not re.fullmatch(r"\d+%", width):
-            raise UserError(f"{path} cannot be '{width}' wide: give a share of the text's width, such as '80%'")
-        return f"![{self._numbered('Figure', caption, label)}](../figures/{name}){{width={width}}}"
-
-    def ref(self, label):
-        """Return 'Table 2' or 'Figure 3': what the table or figure with this label is called."""
-        if self.again and label not in self.labels:
-            raise UserError(f"no table or figure has the label '{label}': give it to one")
-        return self.labels.get(label, "")
-
-    def _numbered(self, kind, text, label):
-        self.counts[kind] += 1
-        name = f"{kind}\u00a0{self.counts[kind]}"
-        if label and self.labels.setdefault(label, name) != name:
-            raise UserError(f"'{label}' labels {self.labels[label]} and {name}: choose another label for one of them")
-        return f"**{name}.** {' '.join(text.split())}"
+        return f"![{' '.join(caption.split())}]({path}){{width={width}}}"
 
     def _record(self, file):
         if file not in self.records:
-            self.records[file] = load_publishable(_path(file))
+            self.records[file] = load_publishable(RESULTS / f"{file}.json", self.draft)
         return self.records[file]
 
 
-def _path(file):
-    path = RESULTS / f"{file}.json"
-    if path.parent != RESULTS:
-        raise UserError(f"{path} is outside {RESULTS}: name a file that is in it")
-    return path
+def load_publishable(path, draft=False):
+    """Return the results file at `path`.
+
+    Raises UserError where it may not be published (unless `draft`): it is of a trial profile, of embedded data, or of
+    code that was not committed.
+    """
+    record = load_results(path)
+    problems = {
+        f"is of the trial profile '{record['profile']}'": record["profile"] not in COMMITTED_PROFILES,
+        "was measured on embedded data": record["embedded"],
+        f"is of code that was not committed ({record['revision']})": record["revision"].endswith("-dirty"),
+    }
+    for problem, found in problems.items():
+        if found and not draft:
+            raise UserError(f"{path} {problem}: run notebook {record['notebook']}, as committed, on real data, in full")
+    return record
+
+
+def written(cell, digits=2, sign=False):
+    """Return a cell as Markdown that shows it: a number that is not whole with `digits` decimals."""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int | float):
+        return Paper.number(cell, digits if isinstance(cell, float) else 0, sign)
+    return MARKUP.sub(r"\\\g<0>", " ".join(str(cell).split()))
+
+
+def pipe_table(rows, columns, digits):
+    """Return rows as a Markdown table, all but their names to the right, with minus signs that are no hyphens."""
+    rows = [{name: written(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows]
+    table = to_table(rows, columns, digits)
+    lines = [[table.columns.name, *table.columns], [":--", *["--:"] * table.shape[1]]]
+    for name, *cells in table.itertuples(name=None):  # the two bounds of an interval stay in one line
+        lines.append([name, *(re.sub(r"-(?=\d)", "−", cell).replace(", ", ",\u00a0") for cell in cells)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rows_with(record, where, file):
+    found = [row for row in record["rows"] if where.items() <= row.items()]
+    if not found:
+        raise UserError(f"{file} has no row with {where}: see what it has by 'python -m report table'")
+    return found
+
+
+def _cells(rows, column, file):
+    """Return the cells of a column that are not empty, at least one."""
+    cells = [row[column] for row in rows if row.get(column) not in (None, "")]
+    if not cells:
+        present = ", ".join(dict.fromkeys(name for row in rows for name in row))
+        raise UserError(f"{file} has nothing in column '{column}' there: take one of {present}")
+    return cells

@@ -3,6 +3,7 @@
 import os
 
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests run in two processes beside each other; kernels take it over
 
 import pytest
 import torch

@@ -12,12 +12,13 @@ TEXT = r"""# 01 · Two pictures in one: separate a digit from a garment
 [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)
 
 The mixture is $x = \tfrac{a+b}{2}$, with *a digit* $a$ and **a garment** $b$; we ask for both. It takes ~4 minutes, or
-~1 hour, see [the results](#Results), `helpers/models/vae.py` and [the paper](https://arxiv.org/abs/1312.6114):
+~1 hour, see [the results](#Results), `helpers/models/` and [the paper](https://arxiv.org/abs/1312.6114):
 - first the dense network: $q_\phi(z \mid x) = \mathcal{N}\!\left(\mu_\phi(x), \operatorname{diag}\sigma^2(x)\right)$
 - then the convolutional one
   - with a mean and a variance for every pixel
 1. a numbered item: β = 0.5 → μ ± σ², 28×28 px, ŝ ≈ s, ∑ ∈ ≤ ✓ ⊙
 2. another one
+
 ## The evidence lower bound
 $$
 \log p_\theta(x) \;\ge\; \underbrace{\mathbb{E}_{q_\phi(z \mid x)}\bigl[\log p_\theta(x \mid z)\bigr]}
@@ -60,8 +61,6 @@ def quoted(code):
 ```
 
 ![A caption: the residual is shared in proportion to $\sigma^2$](attachment:dot.png)
-
-<img src="attachment:dot.png" width="40">
 """
 
 CODE = '''"""A docstring with β, μ, σ², × and →."""
@@ -101,13 +100,13 @@ def sample_notebook():
     garments = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
     wide = pd.DataFrame(np.random.default_rng(0).random((10, 20)).round(5), columns=garments * 2)
     styled = table.style.format(precision=1).set_caption("Table 1: what each step gains")
-    audio = f'<audio controls><source src="data:audio/mp3;base64,{"QUJD" * 3000}" type="audio/mp3"></audio>'
+    audio = f'<audio controls><source src="data:audio/mp3;base64,{"QUJD" * 300}" type="audio/mp3"></audio>'
     players = f"<table><tr><th>mixture</th><th>voice</th></tr><tr><td>{audio}</td><td>{audio}</td></tr></table>"
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "0123abcd", "version_major": 2}}
     log = "".join(f"\x1b[32mepoch {n:3}\x1b[0m  train 0.{400 - n}  validation 0.{420 - n}\n" for n in range(60))
     progress = "".join(f"\r{n} % of the file" for n in range(0, 101, 20)) + "\n"
     outputs = {
-        "stream": [new_output("stream", name="stdout", text=part) for part in log.splitlines(keepends=True)],
+        "stream": [new_output("stream", name="stdout", text=log)],
         "progress": [
             new_output("stream", name="stdout", text=progress + "word " * 60 + "x" * 200),
             new_output("stream", name="stderr", text="UserWarning: something was \x1b[1;31mnot\x1b[0m as it should\n"),

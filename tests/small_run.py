@@ -33,30 +33,23 @@ def new_vae(width=2):
 
 def train_vae(model, epochs=6, **options):
     """A run with all that could go astray: sampled codes, batch normalisation, AdamW, a schedule, a KL warm-up."""
-    options = {"batches": batches, "steps": 3, "seed": 5, "learning_rate": 1e-2, **options}
+    options = {"batches": batches, "steps": 3, "seed": 5, "learning_rate": 1e-2, "mixed_precision": "no", **options}
     return fit(model, SupervisedVAELoss("learnt", warm_up=0.5), epochs=epochs, **options)
 
 
-def run_in_own_process(folder, kill_after=None):
-    """Train in `folder`, keeping state.pt, log.txt (every epoch that was begun) and, at the end, done.pt."""
-    folder = Path(folder)
-
-    def draw(split, generator):
-        with (folder / "log.txt").open("a") as log:
-            log.write(f"{split}\n")
-        return batches(split, generator)
+def run_until_killed(folder, kill_after):
+    """Train in `folder`, keeping state.pt, until the process kills itself as `kill -9` would."""
 
     def on_epoch(epoch, history):
         if epoch == kill_after:
-            (folder / "state.pt.part").write_bytes(b"half a st")
+            (Path(folder) / "state.pt.part").write_bytes(b"half a st")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    model = new_vae()
-    history = train_vae(model, batches=draw, state_path=folder / "state.pt", on_epoch=on_epoch)
-    torch.save({"weights": model.state_dict(), "history": history}, folder / "done.pt")
+    train_vae(new_vae(), state_path=Path(folder) / "state.pt", on_epoch=on_epoch)
 
 
 def assert_same_run(first, second):
+    """Weights and history are equal, bit for bit; only the seconds may differ."""
     (first_weights, first_history), (second_weights, second_history) = first, second
     assert first_weights.keys() == second_weights.keys()
     for name in first_weights:
@@ -70,9 +63,9 @@ def weights_of(model):
 
 
 @functools.cache
-def uninterrupted():
+def uninterrupted(average=None):
     model = new_vae()
-    history = train_vae(model)
+    history = train_vae(model, average=average)
     return weights_of(model), history
 
 

@@ -1,8 +1,7 @@
-"""Audio files: every format and shape, parts, resampling against closed forms, the cache, ffmpeg, bad files."""
+"""Audio files: every format and shape, parts, resampling against closed forms, the cache, bad files."""
 
 import os
-import stat
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ RATE = 8000
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("helpers.runtime.cache_dir", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -84,14 +83,10 @@ def test_one_sample_is_audio(tmp_path):
 
 
 def test_bad_files_are_named_with_the_remedy(tmp_path):
-    (tmp_path / "empty.wav").touch()
-    (tmp_path / "text.mp3").write_text("no music at all, only words " * 50)
     soundfile.write(tmp_path / "none.wav", np.zeros((0, 2)), RATE)
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan, 0.1]), RATE, "FLOAT")
     soundfile.write(tmp_path / "infinite.wav", np.array([0.0, 0.1, -np.inf]), RATE, "DOUBLE")
     for name, words in (
-        ("empty.wav", "cannot be read as audio.*give a WAV"),
-        ("text.mp3", "cannot be read as audio.*give a WAV"),
         ("none.wav", "holds no samples"),
         ("nan.wav", "no finite numbers"),
         ("infinite.wav", "no finite numbers"),
@@ -123,7 +118,7 @@ def test_writing_refuses_what_is_no_number_and_leaves_nothing_behind(tmp_path):
     with pytest.raises(UserError, match="not written"):
         audio.write_audio(tmp_path / "a.wav", torch.tensor([[0.0, float("nan")]]), RATE)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write .*b.wav"):
+    with pytest.raises(UserError, match="b.wav cannot be written"):
         audio.write_audio(tmp_path / "file" / "b.wav", noise(1, 10), RATE)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -134,11 +129,11 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def fail(part, *_, **__):
-        part.write_bytes(b"half")
+        Path(part).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(soundfile, "write", fail)
-    with pytest.raises(UserError, match="No space left.*free disk space"):
+    with pytest.raises(UserError, match="No space left.*free some disk space"):
         audio.write_audio(path, noise(1, 10, seed=1), RATE)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
@@ -168,6 +163,13 @@ def test_lengths_are_as_said(frames, rate, new):
     found = audio.resample(torch.zeros(1, frames), rate, new)
     assert found.shape[1] == audio.resampled_length(frames, rate, new)
     assert abs(found.shape[1] - frames * new / rate) <= 0.5 or found.shape[1] == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_waveform_on_a_gpu_is_resampled_and_stays_there():
+    wave = noise(2, 5000)
+    found = audio.resample(wave.to("cuda"), 44_100, 16_000)
+    assert found.is_cuda and torch.equal(found.cpu(), audio.resample(wave, 44_100, 16_000))
 
 
 def test_channels():
@@ -207,8 +209,6 @@ def test_the_cache_is_used_and_renewed(tmp_path, cache):
     audio.write_audio(path, noise(2, 6000, seed=1), 44_100)
     renewed = audio.converted(path, 16_000)
     assert renewed not in others and audio.audio_shape(renewed).frames == audio.resampled_length(6000, 44_100, 16_000)
-    elsewhere = audio.converted(path, 16_000, cache_dir=tmp_path / "other")
-    assert elsewhere.is_relative_to(tmp_path / "other")
 
 
 def test_a_damaged_source_leaves_nothing_in_the_cache(tmp_path, cache):
@@ -218,97 +218,3 @@ def test_a_damaged_source_leaves_nothing_in_the_cache(tmp_path, cache):
     with pytest.raises(UserError, match="no finite numbers"):
         audio.converted(tmp_path / "a.wav", 4000)
     assert [path for path in cache.rglob("*") if path.is_file()] == []
-
-
-# ---- ffmpeg ------------------------------------------------------------------------------------------------------
-
-# Stands in for ffmpeg: copies the WAV files that the 'container' lists, as the options -map ask for.
-PRETENDER = """#!{python}
-import shutil, sys
-from pathlib import Path
-options = sys.argv[1:]
-source = Path(options[options.index("-i") + 1])
-streams = source.read_text().splitlines()
-if streams[0] == "rubbish":
-    print("pretender: Invalid data found", file=sys.stderr)
-    sys.exit(1)
-for index, option in enumerate(options):
-    if option == "-map":
-        stream = int(options[index + 1].rpartition(":")[2])
-        outputs = [name for name in options[index:] if name.endswith(".wav")]
-        if stream >= len(streams):
-            print("pretender: Stream map matches no streams.", file=sys.stderr)
-            sys.exit(1)
-        shutil.copy(streams[stream], outputs[0])
-with open(source.with_suffix(".calls"), "a") as log:
-    log.write("x")
-"""
-
-
-@pytest.fixture
-def pretender(tmp_path, monkeypatch):
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "ffmpeg"
-    program.write_text(PRETENDER.format(python=sys.executable))
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    return program
-
-
-def container(tmp_path, count):
-    """Write a file that the pretender takes for one with `count` streams; return its path and the streams."""
-    waves = [noise(2, 700, seed=seed) for seed in range(count)]
-    for number, wave in enumerate(waves):
-        audio.write_audio(tmp_path / f"stream{number}.wav", wave, 44_100)
-    path = tmp_path / "song.stem.mp4"
-    path.write_text("\n".join(str(tmp_path / f"stream{number}.wav") for number in range(count)))
-    return path, waves
-
-
-def test_streams_are_unpacked_once(tmp_path, pretender, cache):
-    path, waves = container(tmp_path, 5)
-    files = audio.unpack_streams(path, 5)
-    assert audio.unpack_streams(path, 5) == files and path.with_suffix(".calls").read_text() == "x"
-    for file, wave in zip(files, waves, strict=True):
-        assert (audio.read_audio(file)[0] - wave).abs().max() <= 2**-15
-    assert (audio.read_audio(path, 10, 20)[0] - waves[0][:, 10:30]).abs().max() <= 2**-15
-    assert audio.audio_shape(path) == audio.Shape(44_100, 2, 700)
-    assert not [found for found in cache.rglob("*") if "part" in found.name]
-
-
-def test_ffmpeg_that_fails_leaves_nothing_behind(tmp_path, pretender, cache):
-    path, _ = container(tmp_path, 2)
-    with pytest.raises(UserError, match="cannot read 5 audio stream.*song.stem.mp4.*matches no streams"):
-        audio.unpack_streams(path, 5)
-    path.write_text("rubbish")
-    with pytest.raises(UserError, match="song.stem.mp4.*Invalid data found"):
-        audio.read_audio(path)
-    assert [found for found in cache.rglob("*") if found.is_file() or "part" in found.name] == []
-
-
-def test_no_ffmpeg_says_how_to_get_it(tmp_path, monkeypatch):
-    path, _ = container(tmp_path, 1)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UserError, match="need the program ffmpeg.*apt install ffmpeg.*pip install imageio-ffmpeg"):
-        audio.read_audio(path)
-
-
-def test_the_real_ffmpeg_reads_m4a(tmp_path):
-    try:
-        program = audio.ffmpeg()
-    except UserError:
-        pytest.skip("there is no ffmpeg here")
-    import subprocess
-
-    wave = torch.stack([sine(440, 44_100, 44_100)] * 2) / 2
-    audio.write_audio(tmp_path / "a.wav", wave, 44_100)
-    encode = [program, "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "aac", "-b:a", "192k", tmp_path / "a.m4a"]
-    subprocess.run(encode, check=True)
-    found, rate = audio.read_audio(tmp_path / "a.m4a")
-    assert rate == 44_100 and abs(found.shape[1] - 44_100) < 2100
-    assert 0.45 < float(found[:, 5000:40_000].abs().max()) < 0.55
-    (tmp_path / "b.m4a").write_bytes((tmp_path / "a.m4a").read_bytes()[:300])
-    with pytest.raises(UserError, match="ffmpeg cannot read .*b.m4a"):
-        audio.read_audio(tmp_path / "b.m4a")

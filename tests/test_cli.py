@@ -1,4 +1,4 @@
-"""The command line, called as a user calls it: exit status, one line of error, no traceback."""
+"""The command lines as a user calls them: exit status, one line of error, no traceback."""
 
 import os
 import signal
@@ -10,45 +10,39 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import helpers.__main__
+import report.__main__
 from helpers.runtime import ROOT
 
-
-def environment():
-    """The tests' own environment without the user's settings, and without a network."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BSS_")}
-    nowhere = "http://127.0.0.1:9"
-    return kept | {"HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere, "http_proxy": nowhere, "https_proxy": nowhere}
+MAINS = {"helpers": helpers.__main__.main, "report": report.__main__.main}
 
 
-def call(*arguments):
-    command = [sys.executable, "-m", "helpers", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize(
+    ("module", "commands"),
+    [
+        ("helpers", ["separate", "evaluate", "train", "models", "fetch"]),
+        ("report", ["run", "pdf", "report", "table", "submission"]),
+    ],
+)
+def test_help_names_every_command_and_each_has_its_own(module, commands, capsys):
+    for arguments in ([], *([command] for command in commands)):
+        with pytest.raises(SystemExit) as ended:
+            MAINS[module]([*arguments, "--help"])
+        shown = capsys.readouterr().out
+        assert ended.value.code == 0 and " ".join(["usage: python -m", module, *arguments]) in shown
+        assert arguments or all(f"\n    {command}" in shown for command in commands)
 
 
-def notebook(folder, code):
-    nbformat.write(new_notebook(cells=[new_code_cell(code)]), folder / "tiny.ipynb")
-    return folder / "tiny.ipynb"
-
-
-def test_help_names_every_command():
-    done = call("--help")
-    assert done.returncode == 0 and not done.stderr
-    for command in ("fetch", "run", "pdf", "table"):
-        assert f"\n  {command} " in done.stdout or f"\n    {command} " in done.stdout
-    assert max(map(len, done.stdout.split("\n"))) <= 100
-
-
-@pytest.mark.parametrize("command", ["fetch", "run", "pdf", "table"])
-def test_each_command_has_help(command):
-    done = call(command, "--help")
-    assert done.returncode == 0 and f"python -m helpers {command}" in done.stdout
-
-
-@pytest.mark.parametrize("wrong", [[], ["separat"], ["pdf"], ["run", "--profile", "fast"], ["table", "--nosuch"]])
-def test_a_usage_error_is_status_2_and_says_how_to_use_it(wrong):
-    done = call(*wrong)
-    assert done.returncode == 2 and done.stderr.startswith("usage: python -m helpers") and not done.stdout
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    "wrong",
+    ["helpers", "helpers separat", "report", "report pdf", "report run --profile fast", "report table --nosuch"],
+)
+def test_a_usage_error_is_status_2_and_says_how_to_use_it(wrong, capsys):
+    module, *arguments = wrong.split()
+    with pytest.raises(SystemExit) as ended:
+        MAINS[module](arguments)
+    shown = capsys.readouterr()
+    assert ended.value.code == 2 and shown.err.startswith(f"usage: python -m {module}") and not shown.out
 
 
 @pytest.mark.parametrize(
@@ -56,47 +50,32 @@ def test_a_usage_error_is_status_2_and_says_how_to_use_it(wrong):
     [
         (["pdf", "absent.ipynb"], "absent.ipynb: there is no such notebook"),
         (["run", "absent.ipynb"], "absent.ipynb: there is no such notebook"),
-        (["table", "absent"], "absent: no results are there yet"),
+        (["table", "absent"], "absent: no results there"),
     ],
 )
-def test_what_the_user_can_mend_is_status_1_and_one_line(arguments, words):
-    done = call(*arguments)
-    assert done.returncode == 1 and not done.stdout
-    assert done.stderr.startswith(f"python -m helpers: error: {words}")
-    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+def test_what_the_user_can_mend_is_status_1_and_one_line(arguments, words, capsys):
+    assert report.__main__.main(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("python -m report: error: ") and words in shown.err
+    assert shown.err.count("\n") == 1 and not shown.out
 
 
-def test_fetch_without_a_network_says_so_and_leaves_no_file(tmp_path):
-    done = call("fetch", "--data-dir", tmp_path / "data")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("python -m helpers: error: ") and done.stderr.count("\n") == 1
+def test_fetch_without_a_network_says_so_and_leaves_no_file(tmp_path, bare_environment, capsys):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        bare_environment.setenv(name, "http://127.0.0.1:9")
+    assert helpers.__main__.main(["fetch", "--data-dir", str(tmp_path / "data")]) == 1
+    assert "python -m helpers: error: " in capsys.readouterr().err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_run_writes_the_copy_and_the_pdf_and_pdf_writes_it_again(tmp_path):
-    path = notebook(tmp_path, "import os; print('profile', os.environ['BSS_PROFILE'])")
-    done = call("run", path, "--profile", "smoke", "--output", tmp_path / "out")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "profile smoke" in done.stdout
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["tiny.ipynb", "tiny.pdf"]
-    done = call("pdf", tmp_path / "out" / "tiny.ipynb", "-o", tmp_path / "again")
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'again' / 'tiny.pdf'}\n")
-    assert (tmp_path / "again" / "tiny.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_a_failing_notebook_is_status_1_and_keeps_the_cells_that_ran(tmp_path):
-    done = call("run", notebook(tmp_path, "1 / 0"), "--no-pdf", "--output", tmp_path / "out")
-    assert done.returncode == 1 and "tiny.ipynb, cell 1: ZeroDivisionError" in done.stderr
-    assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["tiny.failed.ipynb"]
-
-
 def test_an_interrupted_run_is_status_130_and_ends_its_kernel(tmp_path):
+    """In a process of its own, as a user's Ctrl-C meets it."""
     pid = tmp_path / "pid"
-    path = notebook(tmp_path, f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(900)")
-    command = [sys.executable, "-m", "helpers", "run", str(path), "--output", str(tmp_path / "out")]
+    code = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(900)"
+    nbformat.write(new_notebook(cells=[new_code_cell(code)]), tmp_path / "tiny.ipynb")
+    command = [sys.executable, "-m", "report", "run", tmp_path / "tiny.ipynb", "--output", tmp_path / "out"]
     run = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
+        list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite run in the background ignores it
     )  # fmt: skip
     deadline = time.monotonic() + 200

@@ -1,20 +1,17 @@
 """What separating costs: multiply-adds against torch's own count and by hand, time, memory, and who is on the list."""
 
-import subprocess
-import time
 
 import pytest
 import torch
 from audio_models import Identity, noise, register
-from refusals import refused
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.checkpoints import save_checkpoint
 from helpers.models import BandSplitModel, ImageUNet, MaskUNet, SpectrogramUNet, WaveUNet
 from helpers.runtime import UserError
+from helpers.separation import catalogue
 from helpers.separation import cost as leaderboard
-from helpers.separation import networks as separation
 from helpers.separation.baselines import BASELINES
 
 SMALL = {"sample_rate": 8000, "n_fft": 256, "hop_length": 128}
@@ -107,41 +104,26 @@ def test_peak_memory_grows_with_what_is_held():
     assert held[-1] == 1
 
 
-def test_a_baseline_and_an_oracle_are_measured():
+def test_a_baseline_and_an_oracle_are_timed():
     for name in ("mixture", "irm"):
-        found = leaderboard.measure(name, 2.0, 8000)
-        assert 0 < found["seconds a minute"] < 60 and found["peak memory (MiB)"] > 50 and found["device"] == "cpu"
+        found = leaderboard.timed(BASELINES[name].make, 2.0, 8000)
+        assert 0 < found["seconds a minute"] < 60 and found["peak memory (MiB)"] > 50
 
 
-def test_more_work_takes_longer(tmp_path, monkeypatch):
-    class Slow(Identity):
-        def forward(self, batch):
-            time.sleep(0.05)
-            return super().forward(batch)
+def test_the_fastest_that_counts_is_the_second_call(monkeypatch):
+    clock, pauses = [0.0], iter((9.0, 0.5))
 
-    register(monkeypatch)
-    path = tmp_path / "slow.pt"
-    save_checkpoint(path, Identity())
-    monkeypatch.setattr(separation, "load_checkpoint", lambda path: (Slow(), {}))
-    found = leaderboard.measure(str(path), 2.0, 8000)  # one chunk: 0.05 s of two, so 1.5 s a minute at least
-    assert found["seconds a minute"] >= 1.5
+    def separate(waveform, sample_rate):
+        clock[0] += next(pauses)
+
+    monkeypatch.setattr(leaderboard.time, "perf_counter", lambda: clock[0])
+    assert leaderboard.timed(lambda sources: separate, 2.0, 8000)["seconds a minute"] == pytest.approx(15)
 
 
-def test_the_process_of_its_own_reports_what_it_measured():
-    found = leaderboard.cost("mixture", 1.0, 8000)
-    assert found["seconds a minute"] > 0 and found["device"] == "cpu"
-
-
-def test_a_process_that_fails_is_told(monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "", "Traceback\nhelpers.runtime.UserError: there is no model 'x'\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(UserError, match="'x' costs was not measured .*no model 'x'.*: mend that"):
-        leaderboard.cost("x")
-
-
-def test_an_unknown_method_is_refused():
-    with refused("nothing-like-it", "no model"):
-        leaderboard.measure("nothing-like-it", 1.0, 8000)
+def test_cost_is_measured_in_a_process_of_its_own():
+    assert leaderboard.measured_cost("mixture", 1.0, 8000)["seconds a minute"] > 0
+    with pytest.raises(UserError, match="there is no model 'nothing-like-it'"):
+        leaderboard._measure("nothing-like-it", 1.0, 8000, 1)
 
 
 # ---- who is on the list ------------------------------------------------------------------------------------------
@@ -151,16 +133,16 @@ def test_an_unknown_method_is_refused():
 def folder(tmp_path, monkeypatch):
     """A folder with a voice model, one of other sources, one of images, and a damaged file."""
     register(monkeypatch)
-    save_checkpoint(tmp_path / "singer.pt", Identity())
-    save_checkpoint(tmp_path / "drummer.pt", Identity(sources=("drums", "rest")))
-    save_checkpoint(tmp_path / "images.pt", ImageUNet(channels=(2, 2, 2)))
-    (tmp_path / "damaged.pt").write_bytes(b"nothing")
-    monkeypatch.setattr(separation, "FOLDERS", (tmp_path,))
+    save_checkpoint(tmp_path / "singer.safetensors", Identity())
+    save_checkpoint(tmp_path / "drummer.safetensors", Identity(sources=("drums", "rest")))
+    save_checkpoint(tmp_path / "images.safetensors", ImageUNet(channels=(2, 2, 2)))
+    (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
+    monkeypatch.setattr(catalogue, "FOLDERS", (tmp_path,))
     return tmp_path
 
 
 def test_models_that_know_a_voice_are_listed(folder):
-    assert leaderboard.voice_models() == {"singer": folder / "singer.pt"}
+    assert leaderboard.voice_models() == {"singer": folder / "singer.safetensors"}
 
 
 def test_separators_are_all_that_evaluate_can_take(folder):

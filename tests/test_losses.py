@@ -1,4 +1,4 @@
-"""Every loss against scipy, torch.distributions or a sum written out by hand."""
+"""The losses of the VAEs, of images and of music, against scipy, torch.distributions or a sum written out by hand."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from scipy import stats
 from torch import distributions
 
 from helpers.losses import vae as losses
-from helpers.models import ImageUNet, ImageVAE
+from helpers.models import ImageUNet, ImageVAE, MusicVAE
 from helpers.models.image_vae import VAEOutput, condition_on_mixture
 
 torch.set_num_threads(1)
@@ -34,7 +34,7 @@ def nats_an_image(log_density):
 
 def test_gaussian_nll_against_scipy_and_torch():
     expected = nats_an_image(stats.norm.logpdf(TARGET, MEAN, np.exp(LOG_VARIANCE.numpy() / 2)))
-    found = losses.gaussian_nll(MEAN, LOG_VARIANCE, TARGET)
+    found = losses.per_image(losses.gaussian_nll(TARGET, MEAN, LOG_VARIANCE))
     assert found.shape == () and found.item() == pytest.approx(expected, rel=1e-5)
     normal = distributions.Normal(MEAN, (LOG_VARIANCE / 2).exp())
     torch.testing.assert_close(found, -normal.log_prob(TARGET).flatten(1).sum(1).mean())
@@ -43,7 +43,7 @@ def test_gaussian_nll_against_scipy_and_torch():
 @pytest.mark.parametrize("sigma", [0.05, 1.0, 3.0])
 def test_gaussian_nll_with_one_variance(sigma):
     """L2 in disguise: squares / 2σ² + pixels · log(σ √2π)."""
-    found = losses.gaussian_nll(MEAN, 2 * math.log(sigma), TARGET).item()
+    found = losses.per_image(losses.gaussian_nll(TARGET, MEAN, 2 * math.log(sigma))).item()
     assert found == pytest.approx(nats_an_image(stats.norm.logpdf(TARGET, MEAN, sigma)), rel=1e-5)
     squares = (TARGET - MEAN).double().square().sum().item() / 6
     assert found == pytest.approx(squares / (2 * sigma**2) + 40 * math.log(sigma * math.sqrt(2 * math.pi)), rel=1e-5)
@@ -51,34 +51,34 @@ def test_gaussian_nll_with_one_variance(sigma):
 
 @pytest.mark.parametrize("scale", [0.05, 1.0, 3.0])
 def test_laplace_nll_against_scipy(scale):
-    found = losses.laplace_nll(MEAN, scale, TARGET).item()
+    found = losses.per_image(losses.laplace_nll(TARGET, MEAN, scale)).item()
     assert found == pytest.approx(nats_an_image(stats.laplace.logpdf(TARGET, MEAN, scale)), rel=1e-5)
 
 
 def test_bernoulli_nll_against_scipy_and_the_closed_form():
     coins = (TARGET > 0.5).float()
     expected = nats_an_image(stats.bernoulli.logpmf(coins, MEAN.double()))
-    assert losses.bernoulli_nll(MEAN, coins).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.per_image(losses.bernoulli_nll(coins, MEAN)).item() == pytest.approx(expected, rel=1e-5)
     m, t = MEAN.double(), TARGET.double()
     grey = nats_an_image(t * m.log() + (1 - t) * (1 - m).log())
-    assert losses.bernoulli_nll(MEAN, TARGET).item() == pytest.approx(grey, rel=1e-5)
+    assert losses.per_image(losses.bernoulli_nll(TARGET, MEAN)).item() == pytest.approx(grey, rel=1e-5)
 
 
 def test_bernoulli_nll_of_the_right_answer():
     """The entropy is left: 0 for black and white, log 2 a pixel for grey. A sure error stays finite."""
     black_and_white = torch.tensor([0.0, 1.0]).repeat(2, 1, 3, 10)
-    assert losses.bernoulli_nll(black_and_white, black_and_white).item() == 0
+    assert not losses.bernoulli_nll(black_and_white, black_and_white).any()
     grey = torch.full((2, 1, 3, 10), 0.5)
-    assert losses.bernoulli_nll(grey, grey).item() == pytest.approx(30 * math.log(2), rel=1e-6)
-    assert math.isfinite(losses.bernoulli_nll(1 - black_and_white, black_and_white).item())
+    assert losses.per_image(losses.bernoulli_nll(grey, grey)).item() == pytest.approx(30 * math.log(2), rel=1e-6)
+    assert losses.bernoulli_nll(black_and_white, 1 - black_and_white).isfinite().all()
 
 
 def test_bernoulli_nll_under_autocast():
     mean = MEAN.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = losses.bernoulli_nll(mean, TARGET)
+        found = losses.bernoulli_nll(TARGET, mean)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, losses.bernoulli_nll(mean.float(), TARGET), rtol=0, atol=0)
+    torch.testing.assert_close(found, losses.bernoulli_nll(TARGET, mean.float()), rtol=0, atol=0)
 
 
 def test_kl_against_torch_and_monte_carlo():
@@ -102,9 +102,9 @@ def test_kl_is_zero_at_the_prior_alone():
 
 @pytest.mark.parametrize("change", ["repeat the batch", "repeat the pixels"])
 def test_losses_are_sums_over_pixels_and_means_over_images(change):
-    once = losses.gaussian_nll(MEAN, LOG_VARIANCE, TARGET)
+    once = losses.per_image(losses.gaussian_nll(TARGET, MEAN, LOG_VARIANCE))
     sizes, factor = ((3, 1, 1, 1), 1) if change == "repeat the batch" else ((1, 1, 2, 1), 2)
-    again = losses.gaussian_nll(MEAN.repeat(sizes), LOG_VARIANCE.repeat(sizes), TARGET.repeat(sizes))
+    again = losses.per_image(losses.gaussian_nll(*(part.repeat(sizes) for part in (TARGET, MEAN, LOG_VARIANCE))))
     torch.testing.assert_close(again, factor * once)
 
 
@@ -210,3 +210,79 @@ def test_blind_loss_ignores_the_sources():
     for batch in [(BATCH[0],), (BATCH[0], nothing, nothing), (BATCH[0], B, A, None)]:
         assert loss(Fixed(), batch, 0.5) == expected
     assert loss(Fixed(), (BATCH[0] + 0.1, A, B), 0.5)["loss"] != expected["loss"]
+
+
+# ---- music -------------------------------------------------------------------------------------------------------
+
+
+def sounds(*shape, seed=1):
+    return 0.1 * randn(*shape, seed=seed)
+
+
+def music_vae():
+    torch.manual_seed(0)
+    return MusicVAE("conv", latent=3, width=4, sample_rate=8000, n_fft=256, hop_length=64).eval()
+
+
+def test_the_variance_of_every_bin_against_scipy():
+    spectrogram = torch.complex(rand(3, 2, 5, 4, seed=1), rand(3, 2, 5, 4, seed=2)).to(torch.complex128) + 1
+    log_variance = rand(3, 2, 5, 4, seed=3).double()
+    deviation = (log_variance / 2).exp() / math.sqrt(2)  # of the real and of the imaginary part
+    both = stats.norm.logpdf(spectrogram.real, 0, deviation) + stats.norm.logpdf(spectrogram.imag, 0, deviation)
+    np.testing.assert_allclose(losses.local_gaussian_nll(spectrogram, log_variance), -both, atol=1e-5)
+
+
+def expected_music_reconstruction(target, model, mixture, sources):
+    """-log p(sources | codes) in nats a bin, by scipy, from what the model's analysis holds."""
+    analysis = model.analyse(mixture)
+    truth = (model.stft(sources[:, :, 0]).abs() / analysis.scale).double().numpy()
+    found = analysis.vae.sources.double().numpy()
+    if target == "levels":
+        levels = (20 * np.log10(np.maximum(truth, 1e-3)) + 60) / 80
+        density = stats.norm.logpdf(levels, found, 0.1)
+    elif target == "magnitudes":
+        density = stats.laplace.logpdf(truth, analysis.magnitudes[:, :, 0], 0.1)
+    elif target == "variances":
+        variance = 10 ** ((80 * found - 60) / 10)
+        density = -np.log(np.pi * variance) - truth**2 / variance
+    else:
+        loudness = mixture.square().mean(dim=(1, 2)).sqrt().view(-1, 1, 1, 1)
+        density = stats.laplace.logpdf((sources - model(mixture)) / loudness, 0, 0.1)
+    return -np.asarray(density).sum(1).mean()
+
+
+@pytest.mark.parametrize("target", ["levels", "magnitudes", "variances", "waveforms"])
+@torch.no_grad()
+def test_music_reconstructions_against_scipy(target):
+    model, mixture, sources = music_vae(), sounds(2, 1, 3000), sounds(2, 2, 1, 3000, seed=2)
+    terms = losses.MusicVAELoss(target)(model, (mixture, sources), 1.0)
+    expected = expected_music_reconstruction(target, model, mixture, sources)
+    assert terms["reconstruction"].item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_kl_of_music_is_counted_for_each_bin_and_warms_up():
+    model, batch = music_vae(), (sounds(2, 1, 3000), sounds(2, 2, 1, 3000, seed=2))
+    analysis = model.analyse(batch[0])
+    mean, variance = analysis.vae.code_means.double(), analysis.vae.code_log_variances.double().exp()
+    closed = 0.5 * (mean**2 + variance - 1 - variance.log()).sum() / analysis.spectrogram.numel()
+    loss = losses.MusicVAELoss("levels", beta=2.0, warm_up=0.5)
+    assert loss(model, batch, 1.0)["kl"].item() == pytest.approx(closed.item(), rel=1e-4)
+    for progress, weight in ((0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 2.0)):
+        terms = loss(model, batch, progress)
+        assert (terms["loss"] - terms["reconstruction"]).item() == pytest.approx(weight * closed.item(), rel=1e-3)
+
+
+def test_the_blind_loss_of_music():
+    model, levels = music_vae(), rand(2, 1, 129, 40)
+    terms = losses.BlindMusicLoss(scale=0.2, beta=3.0)(model, levels, 0.5)
+    output = model.autoencode(levels)
+    reconstruction = -stats.norm.logpdf(levels, output.mixture.detach(), 0.2).mean()
+    assert terms["reconstruction"].item() == pytest.approx(reconstruction, rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(reconstruction + 3 * terms["kl"].item(), rel=1e-4)
+    terms["loss"].backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_unknown_target():
+    with pytest.raises(ValueError, match="unknown target 'sound'"):
+        losses.MusicVAELoss("sound")(music_vae(), (sounds(1, 1, 3000), sounds(1, 2, 1, 3000)), 1.0)

@@ -1,11 +1,8 @@
-"""Metrics against scikit-image, scipy and closed forms."""
-
-import tracemalloc
+"""Metrics of images against scikit-image and closed forms."""
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -75,10 +72,11 @@ def test_mean_of_psnr_is_not_below_psnr_of_the_mean_mse():
     assert of_mean == pytest.approx(-10 * np.log10((1e-2 + 1e-4) / 2), abs=1e-4)
 
 
-def test_scores_of_both_sources_and_their_mean_do_not_depend_on_the_chunk():
+def test_scores_of_both_sources_and_their_mean_do_not_depend_on_the_chunk(monkeypatch):
+    monkeypatch.setattr(metrics, "CHUNK", 3)
     references = {"digit": random_images(7, seed=1), "garment": random_images(7, seed=2)}
     estimates = {"digit": random_images(7, seed=3), "garment": random_images(7, seed=4)}
-    scores = metrics.score_images(estimates, references, chunk=3)
+    scores = metrics.score_images(estimates, references)
     assert list(scores) == ["digit", "garment", "mean"]
     for source in references:
         pair = estimates[source], references[source]
@@ -121,39 +119,3 @@ def test_other_sources_are_refused():
     images = random_images(2, seed=1)
     with pytest.raises(ValueError, match="sources differ"):
         metrics.score_images({"digit": images}, {"digit": images, "garment": images})
-
-
-def test_bootstrap_equals_scipy_on_skewed_values():
-    values = np.random.default_rng(0).exponential(size=300)
-    low, high = metrics.bootstrap_interval(values, confidence=0.9, resamples=20_000, seed=1)
-    options = {"confidence_level": 0.9, "n_resamples": 20_000, "method": "percentile", "batch": 500}
-    expected = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(2), **options).confidence_interval
-    width = expected.high - expected.low
-    assert abs(low - expected.low) < 0.03 * width and abs(high - expected.high) < 0.03 * width
-
-
-def test_bootstrap_of_ten_thousand_values_is_right_and_small():
-    values = torch.randn(10_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 5
-    tracemalloc.start()
-    mean, low, high = metrics.mean_and_interval(values)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 50e6
-    assert mean == pytest.approx(float(values.mean()))
-    half = 1.96 * float(values.std()) / 100
-    assert low == pytest.approx(mean - half, abs=0.08 * half) and high == pytest.approx(mean + half, abs=0.08 * half)
-
-
-def test_bootstrap_is_seeded_and_shrinks_to_a_constant():
-    values = np.random.default_rng(0).normal(size=50)
-    assert metrics.bootstrap_interval(values, seed=3) == metrics.bootstrap_interval(values, seed=3)
-    assert metrics.bootstrap_interval(values, seed=3) != metrics.bootstrap_interval(values, seed=4)
-    assert metrics.bootstrap_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
-
-
-def test_bootstrap_refuses_what_has_no_interval():
-    for values in ([], [1.0], [[1.0, 2.0]]):
-        with pytest.raises(ValueError, match="at least two"):
-            metrics.bootstrap_interval(values)
-    with pytest.raises(UserError, match="value 1"):
-        metrics.bootstrap_interval([1.0, float("nan"), 2.0])

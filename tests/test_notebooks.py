@@ -1,14 +1,14 @@
-"""The notebooks: what is delivered is whole and in order, and each runs from top to bottom on embedded data."""
+"""The notebooks: what is delivered is whole; each runs, offline and on a pretended GPU, and becomes a PDF."""
 
+import json
 import re
 
 import nbformat
 import pytest
 
 from helpers.runtime import ROOT
-from report import markup
-from report import notebooks as report
-from report import pdf as typeset
+from report.notebooks import execute_notebook
+from report.pdf import notebook_to_pdf
 
 NOTEBOOKS = sorted(ROOT.glob("0*.ipynb"))
 COMMITTED = [ROOT / "report" / "results", ROOT / "figures", ROOT / "checkpoints"]
@@ -55,39 +55,39 @@ def test_its_cells_are_short(path):
     assert {first: lines for first, lines in lengths.items() if lines > LONGEST} == {}
 
 
-@each
-def test_each_formula_is_one_that_the_pdf_can_set(path):
-    pieces = [("markdown", cell.source) for cell in cells(path, "markdown")]
-    source = markup.to_typst(pieces, lambda target: None, path)
-    assert r"\$" not in source  # a dollar sign that nothing was made of
-
-
-@each
-def test_it_runs_without_data_and_network_and_leaves_published_results_alone(path, tmp_path, bare_environment):
+@pytest.fixture
+def offline(bare_environment, tmp_path):
+    """No data, no network."""
     bare_environment.setenv("BSS_DATA_DIR", str(tmp_path / "empty"))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         bare_environment.setenv(name, "http://127.0.0.1:9")
+    return bare_environment
+
+
+@pytest.fixture
+def gpu_report(offline, tmp_path):
+    """Kernels started in this test pretend a T4; the path returned is where they note what would fail there."""
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    noted = tmp_path / "gpu.json"
+    code = f"import sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+    code += f"import pretended_gpu\npretended_gpu.install({str(noted)!r})\nsys.path.remove({str(ROOT / 'tests')!r})\n"
+    (startup / "00-gpu.py").write_text(code, encoding="utf-8")
+    offline.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    return noted
+
+
+@each
+def test_it_runs_offline_and_on_a_gpu_and_becomes_a_pdf(path, tmp_path, gpu_report, capsys):
     before = committed_files()
-    done = report.execute_notebook(path, tmp_path, profile="smoke", timeout=300)
+    done = execute_notebook(path, tmp_path, profile="smoke", timeout=300)
     outputs = [output for cell in cells(done, "code") for output in cell.outputs]
     assert outputs and all(output.output_type != "error" for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert done.stat().st_size < LARGEST
     assert committed_files() == before
-    assert typeset.notebook_to_pdf(done, tmp_path).stat().st_size > 10_000
-
-
-def test_the_first_one_can_load_its_models_instead_of_training(tmp_path, bare_environment):
-    bare_environment.setenv("BSS_DATA_DIR", str(tmp_path / "empty"))
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        bare_environment.setenv(name, "http://127.0.0.1:9")
-    notebook = nbformat.read(ROOT / "01_mnist_vae_bss.ipynb", as_version=4)
-    for cell in notebook.cells:
-        cell.source = cell.source.replace("TRAIN = True", "TRAIN = False")
-    nbformat.write(notebook, tmp_path / "loads.ipynb")
-    done = report.execute_notebook(tmp_path / "loads.ipynb", tmp_path / "done", profile="smoke", timeout=300)
-    outputs = [output for cell in cells(done, "code") for output in cell.outputs]
-    said = [output["data"]["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})]
-    steps = {text.split(":")[0]: text for text in said if " dB**" in text}
-    after = re.search(r"to (\d+\.\d+)\)", steps["- clipping to the feasible interval"])
-    assert float(after[1]) > 20  # what was learnt on real images, far beyond two steps of smoke's training
+    noted = json.loads(gpu_report.read_text())
+    assert noted["faults"] == []  # CPU and GPU tensors mixed, or an array made of a GPU tensor
+    assert noted["waits"]  # so the GPU was in use
+    assert notebook_to_pdf(done, tmp_path).stat().st_size > 10_000
+    assert "TeX" not in capsys.readouterr().err  # each formula is one that the PDF can set

@@ -18,7 +18,7 @@ from helpers.__main__ import main
 from helpers.checkpoints import save_checkpoint
 from helpers.data import audio
 from helpers.runtime import ROOT
-from helpers.separation import networks as separation
+from helpers.separation import catalogue, files, networks
 
 RATE = 16_000
 
@@ -26,12 +26,12 @@ RATE = 16_000
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch, bare_environment):
     register(monkeypatch)
-    monkeypatch.setattr(audio, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("helpers.runtime.cache_dir", lambda: tmp_path / "cache")
     monkeypatch.setattr(runtime, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(separation, "FOLDERS", (tmp_path / "checkpoints",))
+    monkeypatch.setattr(catalogue, "FOLDERS", (tmp_path / "checkpoints",))
     monkeypatch.chdir(tmp_path)
-    save_checkpoint(tmp_path / "checkpoints" / "mine.pt", Identity(8000))
-    save_checkpoint(tmp_path / "checkpoints" / "exact.pt", Identity(RATE, parts=(1.0, 0.0)))
+    save_checkpoint(tmp_path / "checkpoints" / "mine.safetensors", Identity(8000))
+    save_checkpoint(tmp_path / "checkpoints" / "exact.safetensors", Identity(RATE, parts=(1.0, 0.0)))
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def tone(seconds=1.0, rate=RATE, channels=2):
     return (0.4 * torch.sin(2 * torch.pi * 440 * times)).float().expand(channels, -1).contiguous()
 
 
-def files(folder):
+def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -55,12 +55,12 @@ def separate(*arguments, model="exact"):
 def test_every_format_becomes_a_folder_of_sources(home, capsys, ending):
     audio.write_audio(f"song.{ending}", tone(), RATE)
     assert separate(f"song.{ending}", model="mine") == 0
-    assert files(home / "out") == ["song/accompaniment.wav", "song/vocals.wav"]
+    assert files_in(home / "out") == ["song/mine/accompaniment.wav", "song/mine/vocals.wav"]
     shown = capsys.readouterr()
-    assert shown.out.split() == ["out/song/vocals.wav", "out/song/accompaniment.wav"] and shown.err == ""
+    assert shown.out.split() == ["out/song/mine/vocals.wav", "out/song/mine/accompaniment.wav"] and shown.err == ""
     read, rate = audio.read_audio(f"song.{ending}")
     for name, part in (("vocals", 0.75), ("accompaniment", 0.25)):
-        found, found_rate = audio.read_audio(f"out/song/{name}.wav")
+        found, found_rate = audio.read_audio(f"out/song/mine/{name}.wav")
         assert found_rate == rate == RATE and found.shape == read.shape
         middle = slice(4000, 12_000)
         assert (found[:, middle] - part * read[:, middle]).abs().max() < 2e-3
@@ -77,7 +77,7 @@ def test_m4a_goes_through_ffmpeg(home, capsys):
     audio.write_audio("song.wav", tone(), RATE)
     subprocess.run([program, "-v", "error", "-i", "song.wav", "-c:a", "aac", "song.m4a"], check=True)
     assert separate("song.m4a") == 0
-    assert audio.audio_shape("out/song/vocals.wav").frames == audio.audio_shape("song.m4a").frames
+    assert audio.audio_shape("out/song/exact/vocals.wav").frames == audio.audio_shape("song.m4a").frames
 
 
 @pytest.mark.parametrize(
@@ -88,44 +88,150 @@ def test_m4a_goes_through_ffmpeg(home, capsys):
 def test_odd_files_come_back_as_long_as_they_were(rate, channels, subtype, frames):
     audio.write_audio("song.wav", noise(channels, frames), rate, subtype)
     assert separate("song.wav", model="mine") == 0
-    assert audio.audio_shape("out/song/vocals.wav") == audio.Shape(rate, channels, frames)
+    assert audio.audio_shape("out/song/mine/vocals.wav") == audio.Shape(rate, channels, frames)
 
 
-def test_samples_are_kept_and_loud_ones_are_written_as_floats():
-    audio.write_audio("quiet.wav", noise(2, 5000), RATE)
-    audio.write_audio("loud.wav", 20 * noise(2, 5000), RATE, "FLOAT")
-    assert separate("quiet.wav", "loud.wav") == 0
-    for name, subtype in (("quiet", "PCM_16"), ("loud", "FLOAT")):
-        assert soundfile.info(f"out/{name}/vocals.wav").subtype == subtype
-        assert torch.equal(audio.read_audio(f"out/{name}/vocals.wav")[0], audio.read_audio(f"{name}.wav")[0])
+@pytest.mark.parametrize(
+    ("ending", "subtype", "form", "expected"),
+    [("wav", "PCM_16", "wav", "PCM_16"), ("wav", "PCM_24", "wav", "PCM_24"), ("wav", "FLOAT", "wav", "FLOAT"),
+     ("wav", "PCM_U8", "flac", "PCM_16"), ("flac", "PCM_24", "flac", "PCM_24"), ("wav", "FLOAT", "flac", "PCM_24"),
+     ("ogg", None, "wav", "PCM_16"), ("flac", "PCM_24", "mp3", "MPEG_LAYER_III")],
+)  # fmt: skip
+def test_the_depth_is_the_inputs_and_samples_are_kept(ending, subtype, form, expected):
+    audio.write_audio(f"song.{ending}", noise(2, 5000), RATE, subtype or "VORBIS")
+    assert separate(f"song.{ending}", "--format", form) == 0
+    assert soundfile.info(f"out/song/exact/vocals.{form}").subtype == expected
+    found, truth = audio.read_audio(f"out/song/exact/vocals.{form}")[0], audio.read_audio(f"song.{ending}")[0]
+    if form != "mp3":
+        assert found.shape == truth.shape and (found - truth).abs().max() < 2.0 ** -(22 if "24" in expected else 14)
+    if form == "wav" and subtype:
+        assert torch.equal(found, truth)
+
+
+def test_what_would_clip_is_written_as_floats_or_made_softer(capsys):
+    save_checkpoint("loud.safetensors", Identity(RATE, parts=(4.0, 1.0)))
+    audio.write_audio("song.wav", tone(), RATE)
+    assert separate("song.wav", model="loud.safetensors") == 0 and capsys.readouterr().err == ""
+    assert soundfile.info("out/song/loud/vocals.wav").subtype == "FLOAT"
+    assert audio.read_audio("out/song/loud/vocals.wav")[0].max() == pytest.approx(1.6, abs=0.01)
+    assert separate("song.wav", "--format", "flac", model="loud.safetensors") == 0
+    assert "the sources are made 1.60 times softer" in capsys.readouterr().err
+    peaks = [float(audio.read_audio(f"out/song/loud/{name}.flac")[0].max()) for name in ("vocals", "accompaniment")]
+    assert peaks == pytest.approx([1, 0.25], abs=0.01)
+
+
+def test_some_sources_alone_and_two_stems(home, capsys):
+    stems, parts = ("vocals", "drums", "bass", "other"), (0.1, 0.2, 0.3, 0.4)
+    save_checkpoint(home / "checkpoints" / "four.safetensors", Identity(RATE, stems, parts=parts))
+    audio.write_audio("song.wav", noise(2, 9000), RATE, "FLOAT")
+    assert separate("song.wav", "--only", "bass", "vocals", model="four") == 0
+    assert files_in(home / "out") == ["song/four/bass.wav", "song/four/vocals.wav"]
+    assert separate("song.wav", "--only", "guitar", model="four") == 1
+    assert "no source 'guitar' to write alone: choose from vocals, drums, bass, other" in capsys.readouterr().err
+    assert separate("song.wav", "--two-stems", model="four") == 0
+    rest = audio.read_audio("out/song/four/accompaniment.wav")[0]
+    torch.testing.assert_close(rest, 0.9 * audio.read_audio("song.wav")[0])
+    audio.write_audio("pair.wav", noise(2, 9000), RATE)
+    assert separate("pair.wav", "--two-stems", model="ica") == 1
+    assert "not vocals from the rest" in capsys.readouterr().err
+
+
+def test_formats_that_cannot_hold_a_file_are_refused(home, capsys):
+    audio.write_audio("six.wav", noise(6, 500), RATE)
+    audio.write_audio("odd.wav", noise(1, 500), 12_345)
+    for name in ("six", "odd"):
+        assert separate(f"{name}.wav", "--format", "mp3") == 1
+        assert "which mp3 cannot hold: take --format wav" in capsys.readouterr().err
+    assert not (home / "out").exists()
+
+
+def test_two_models_do_not_overwrite_each_other(home):
+    audio.write_audio("song.wav", tone(0.2), RATE)
+    assert separate("song.wav") == 0 and separate("song.wav", model="mine") == 0
+    assert len(files_in(home / "out/song/exact")) == 2 and len(files_in(home / "out/song/mine")) == 2
+
+
+def test_a_folder_is_taken_apart_with_its_structure(home, capsys):
+    for name in ("album/one.wav", "album/disc 2/one.wav", "album/disc 2/two.flac", "album/.hidden.wav", "single.wav"):
+        audio.write_audio(name, tone(0.1), RATE)
+    (home / "album" / "cover.jpg").write_text("no sound")
+    assert separate("album", "single.wav", "--only", "vocals") == 0
+    expected = ["album/disc 2/one", "album/disc 2/two", "album/one", "single"]
+    assert files_in(home / "out") == [f"{song}/exact/vocals.wav" for song in expected]
+    assert main(["separate", ".", "-o", "out", "--model", "exact", "--only", "vocals"]) == 0  # not its own results
+    assert len(files_in(home / "out" / home.name)) == 4 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("model", ["exact", "hpss"])
+def test_long_songs_are_separated_block_by_block(model, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 1.0)
+    monkeypatch.setattr(files, "SHARED", 0.2)
+    longest, read = [], audio.read_audio
+    monkeypatch.setattr(audio, "read_audio", lambda *a: longest.append(a[2]) or read(*a))
+    audio.write_audio("song.wav", noise(2, 5 * RATE + 77), RATE, "FLOAT")
+    assert separate("song.wav", model=model) == 0
+    assert set(longest) == {RATE}
+    total = sum(read(f"out/song/{model}/{name}.wav")[0] for name in ("vocals", "accompaniment"))
+    truth = read("song.wav")[0]
+    assert total.shape == truth.shape
+    torch.testing.assert_close(total, truth, atol=1e-5, rtol=0)
+
+
+def test_progress_of_all_blocks_rises_to_one(monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 2.0)
+    monkeypatch.setattr(files, "SHARED", 0.2)
+    audio.write_audio("song.wav", noise(1, 5 * RATE), RATE)
+    done = []
+    separator = catalogue.load_separator("exact", "cpu", chunk=1.0, progress=done.append)
+    files.separate_file("song.wav", "out", separator)
+    assert done == sorted(set(done)) and done[-1] == 1 and len(done) > 3
+    assert separator.progress == done.append
+
+
+def test_progress_says_the_time_left_and_is_rare_in_a_log(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(files.time, "monotonic", lambda: clock[0])
+    show = files.progress_line("separating")
+    for second in range(1, 101):
+        clock[0] = float(second)
+        show(second / 100)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["separating  31%, 1:09 left", "separating  62%, 0:38 left", "separating  93%, 0:07 left"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    show = files.progress_line("separating")
+    clock[0] += 10
+    show(0.5)
+    show(1.0)
+    shown = capsys.readouterr().err
+    assert "\rseparating" not in shown and "50%, 0:10 left" in shown and shown.endswith("\r\033[K")
 
 
 def test_silence_stays_silent():
     audio.write_audio("song.wav", torch.zeros(2, 5000), RATE)
     assert separate("song.wav", model="hpss") == 0
-    assert not audio.read_audio("out/song/vocals.wav")[0].any()
+    assert not audio.read_audio("out/song/hpss/vocals.wav")[0].any()
 
 
 def test_add_up_makes_the_files_add_up():
-    save_checkpoint("weak.pt", Identity(8000, parts=(0.3, 0.1)))
+    save_checkpoint("weak.safetensors", Identity(8000, parts=(0.3, 0.1)))
     audio.write_audio("song.wav", noise(2, 30_000), 44_100, "FLOAT")
-    assert separate("song.wav", "--add-up", model="weak.pt") == 0
-    total = sum(audio.read_audio(f"out/song/{name}.wav")[0] for name in ("vocals", "accompaniment"))
+    assert separate("song.wav", "--add-up", model="weak.safetensors") == 0
+    total = sum(audio.read_audio(f"out/song/weak/{name}.wav")[0] for name in ("vocals", "accompaniment"))
     assert (total - audio.read_audio("song.wav")[0]).abs().max() < 2**-14
 
 
 def test_every_speed_gives_files_as_long_as_the_song(home, capsys):
     audio.write_audio("song.wav", tone(), RATE)
     assert separate("song.wav", "--every-speed") == 0 and capsys.readouterr().err == ""
-    found, truth = audio.read_audio("out/song/vocals.wav")[0], audio.read_audio("song.wav")[0]
+    found, truth = audio.read_audio("out/song/exact-every-speed/vocals.wav")[0], audio.read_audio("song.wav")[0]
     assert found.shape == truth.shape and (found - truth)[:, 500:-500].abs().max() < 1e-3
 
 
 def test_a_file_of_a_lower_rate_than_the_model_s_is_separated_with_a_warning(home, capsys):
-    save_checkpoint(home / "checkpoints" / "high.pt", Identity(32_000))
+    save_checkpoint(home / "checkpoints" / "high.safetensors", Identity(32_000))
     audio.write_audio("low.wav", tone(), RATE)
     audio.write_audio("high.wav", tone(rate=44_100), 44_100)
-    assert separate("low.wav", "high.wav", model="high") == 0 and len(files(home / "out")) == 4
+    assert separate("low.wav", "high.wav", model="high") == 0 and len(files_in(home / "out")) == 4
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert warning.startswith("python -m helpers: warning: low.wav has a sample rate of 16,000 Hz, the")
 
@@ -133,18 +239,30 @@ def test_a_file_of_a_lower_rate_than_the_model_s_is_separated_with_a_warning(hom
 def test_a_later_run_replaces_an_earlier_one_and_keeps_other_files(home):
     audio.write_audio("song.wav", tone(), RATE)
     assert separate("song.wav") == 0
-    (home / "out" / "song" / "notes.txt").write_text("mine")
+    (home / "out/song/exact/notes.txt").write_text("mine")
     audio.write_audio("song.wav", tone(0.5), RATE)
     assert separate("song.wav", "song.wav") == 0
-    assert files(home / "out") == ["song/accompaniment.wav", "song/notes.txt", "song/vocals.wav"]
-    assert audio.audio_shape("out/song/vocals.wav").frames == RATE // 2
+    assert files_in(home / "out") == ["song/exact/accompaniment.wav", "song/exact/notes.txt", "song/exact/vocals.wav"]
+    assert audio.audio_shape("out/song/exact/vocals.wav").frames == RATE // 2
 
 
 def test_songs_of_one_name_get_folders_of_their_own(home):
-    for folder in ("a", "b"):
-        audio.write_audio(f"{folder}/song.wav", tone(), RATE)
-    assert separate("a/song.wav", "b/song.wav") == 0
-    assert sorted(path.name for path in (home / "out").iterdir()) == ["a-song.wav", "b-song.wav"]
+    for name in ("a/song.wav", "b/song.wav", "a/Song.flac", "c/a/song.wav", "other.wav"):
+        audio.write_audio(name, tone(0.1), RATE)
+    assert separate("a/song.wav", "b/song.wav", "a/Song.flac", "c/a/song.wav", "other.wav", "other.wav") == 0
+    expected = ["Song.flac", "a-song.wav", "a-song.wav (2)", "b-song.wav", "other"]
+    assert sorted(path.name for path in (home / "out").iterdir()) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["naïve 曲 🎵.wav", "x" * 240 + ".wav", "a'b\"c $(d) %s\n.flac", ".hidden.wav", "UPPER.WAV", "no ending", "...wav"],
+)
+def test_any_name_will_do(home, name):
+    soundfile.write(name, noise(1, 2000).T.numpy(), RATE, format="FLAC" if "flac" in name else "WAV")
+    assert separate(home / name, "--only", "vocals") == 0
+    (path,) = (home / "out").rglob("vocals.wav")
+    assert path.parts[-2:] == ("exact", "vocals.wav") and path.is_relative_to(home / "out")
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------
@@ -164,12 +282,12 @@ def make_cut():
 
 BAD = {
     "absent": (lambda: None, "nowhere.wav", "there is no file nowhere.wav: check its name"),
-    "folder": (lambda: os.mkdir("bad"), "bad", "bad is a folder: give the audio files in it"),
+    "empty folder": (lambda: os.mkdir("bad"), "bad", "bad is a folder: give the audio files in it"),
     "no bytes": (lambda: Path("bad.wav").touch(), "bad.wav", "bad.wav cannot be read as audio"),
     "no audio": (lambda: Path("bad.mp3").write_text("text " * 999), "bad.mp3", "bad.mp3 cannot be read as audio"),
     "no samples": (lambda: soundfile.write("bad.wav", np.zeros((0, 2)), RATE), "bad.wav", "bad.wav holds no samples"),
     "NaN": (make_nan, "bad.wav", "bad.wav holds samples that are no finite numbers: export it again"),
-    "cut": (make_cut, "bad.flac", "bad.flac is cut short"),
+    "cut": (make_cut, "bad.flac", "bad.flac"),
     "wrong ending": (lambda: Path("bad.m4a").write_text("text"), "bad.m4a", "bad.m4a"),
 }
 
@@ -202,17 +320,17 @@ def test_nothing_is_left_where_nothing_could_be_done(home, capsys):
 def test_a_folder_that_cannot_be_made_is_told_before_any_work(home, capsys, monkeypatch):
     audio.write_audio("song.wav", tone(0.2), RATE)
     (home / "out").write_text("a file")
-    monkeypatch.setattr(separation.ModelSeparator, "__call__", pytest.fail)
+    monkeypatch.setattr(networks.ModelSeparator, "__call__", pytest.fail)
     assert separate("song.wav") == 1
     shown = capsys.readouterr().err
-    assert "cannot write to out/song (" in shown and "choose another folder" in shown and shown.count("\n") == 1
+    assert "cannot write to out/song/exact (" in shown and "choose another folder" in shown and shown.count("\n") == 1
 
 
 def test_a_full_disk_leaves_the_earlier_result_and_no_scraps(home, capsys):
     """A limit of the size of files makes writing fail half-way, as a full disk does."""
     audio.write_audio("song.wav", tone(0.2), RATE)
     assert separate("song.wav") == 0
-    before = (home / "out/song/vocals.wav").read_bytes()
+    before = (home / "out/song/exact/vocals.wav").read_bytes()
     audio.write_audio("song.wav", tone(3), RATE)
     capsys.readouterr()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -224,22 +342,23 @@ def test_a_full_disk_leaves_the_earlier_result_and_no_scraps(home, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     shown = capsys.readouterr()
-    assert status == 1 and "cannot write out/song/vocals.wav" in shown.err and "free disk space" in shown.err
-    assert files(home / "out") == ["song/accompaniment.wav", "song/vocals.wav"] and ".part" not in shown.err
-    assert (home / "out/song/vocals.wav").read_bytes() == before and shown.out == ""
+    assert status == 1 and "cannot write to out/song/exact (" in shown.err and "free disk space" in shown.err
+    assert files_in(home / "out") == ["song/exact/accompaniment.wav", "song/exact/vocals.wav"]
+    assert ".part" not in shown.err
+    assert (home / "out/song/exact/vocals.wav").read_bytes() == before and shown.out == ""
 
 
 def test_a_model_that_fails_is_told_for_each_input(home, capsys):
-    save_checkpoint("broken.pt", Broken())
+    save_checkpoint("broken.safetensors", Broken())
     audio.write_audio("song.wav", tone(0.2), RATE)
-    assert separate("song.wav", model="broken.pt") == 1
+    assert separate("song.wav", model="broken.safetensors") == 1
     assert "the Broken gave NaN" in capsys.readouterr().err and not (home / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("model", "words"),
     [("lstm", "not trained yet"), ("nothing", "there is no model 'nothing'"), ("irm", "needs the true sources"),
-     ("x/absent.pt", "there is no checkpoint")],
+     ("x/absent.safetensors", "there is no checkpoint")],
 )  # fmt: skip
 def test_a_model_that_cannot_be_had_is_told_once(home, capsys, model, words):
     audio.write_audio("song.wav", tone(0.2), RATE)
@@ -253,9 +372,9 @@ def test_an_interrupted_run_leaves_no_scraps(home, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     audio.write_audio("song.wav", tone(0.2), RATE)
-    monkeypatch.setattr(separation.ModelSeparator, "__call__", interrupt)
+    monkeypatch.setattr(networks.ModelSeparator, "__call__", interrupt)
     assert separate("song.wav") == 130
-    assert files(home / "out") == [] and "interrupted" in capsys.readouterr().err
+    assert files_in(home / "out") == [] and "interrupted" in capsys.readouterr().err
 
 
 # ---- the other commands ------------------------------------------------------------------------------------------
@@ -286,7 +405,9 @@ def test_models_lists_everything(capsys):
     "wrong",
     [["separate"], ["separate", "a.wav", "--model", "x"], ["separate", "a.wav", "-o", "out"], ["evaluate"],
      ["evaluate", "--model", "x", "--data", "y", "--limit", "0"],
-     ["separate", "a.wav", "-o", "o", "--model", "x", "--chunk", "nan"], ["models", "x"]],
+     ["separate", "a.wav", "-o", "o", "--model", "x", "--chunk", "nan"], ["models", "x"],
+     ["separate", "-dash.wav", "-o", "o", "--model", "x"],
+     ["separate", "a.wav", "-o", "o", "--model", "x", "--only", "vocals", "--two-stems"]],
 )  # fmt: skip
 def test_wrong_usage_is_status_2(capsys, wrong):
     with pytest.raises(SystemExit) as caught:
@@ -308,4 +429,6 @@ def test_as_a_process_of_its_own(home):
     command += ["-o", home / "out", "--model", "hpss"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere.mp3" in done.stderr
-    assert done.stdout.splitlines() == [str(home / "out/song" / f"{name}.wav") for name in ("vocals", "accompaniment")]
+    assert done.stdout.splitlines() == [
+        str(home / "out/song/hpss" / f"{name}.wav") for name in ("vocals", "accompaniment")
+    ]

@@ -97,6 +97,13 @@ def test_a_sine_of_amplitude_one_is_full_scale():
     assert stft.to_decibels(middle, reference=transform.full_scale)[100] == pytest.approx(0, abs=1e-4)
 
 
+def test_white_noise_has_its_magnitude_in_every_bin():
+    transform = STFT(512, 128)
+    waveform = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
+    power = transform(waveform).abs().square().mean(-1)[1:-1]
+    assert power.sqrt().allclose(torch.full((255,), transform.noise_magnitude), rtol=0.1)
+
+
 def test_magnitude_and_phase_make_the_spectrogram_again():
     spectrogram = STFT(512, 128)(noise(1, 2, 3_000))
     again = stft.with_phase(stft.magnitude(spectrogram), stft.phase(spectrogram))
@@ -123,9 +130,49 @@ def test_gradients_pass_through_the_round_trip():
     torch.testing.assert_close(waveform.grad, torch.ones_like(waveform), atol=1e-4, rtol=0)
 
 
-def test_the_window_follows_the_module_but_is_no_weight():
-    assert STFT(512, 128).to(torch.float64).window.dtype == torch.float64
-    assert not STFT(512, 128).state_dict()
+def test_the_window_follows_the_input_and_is_no_weight():
+    transform, waveform = STFT(512, 128), noise(1, 1, 2_000)
+    assert transform(waveform.double()).dtype == torch.complex128 and transform(waveform).dtype == torch.complex64
+    assert transform.inverse(transform(waveform.double()), 2_000).dtype == torch.float64
+    assert transform.inverse(transform(waveform.to("meta")), 2_000).device.type == "meta"
+    assert not transform.state_dict()
+    with torch.inference_mode():
+        first = STFT(640, 160)(waveform)
+    again = STFT(640, 160)(waveform.requires_grad_())  # with a window that was first made in inference
+    again.abs().sum().backward()
+    assert again.detach().equal(first) and waveform.grad.any()
+
+
+def test_mixed_precision_does_not_reach_the_stft():
+    transform, waveform = STFT(512, 128), noise(1, 1, 2_000)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        spectrogram = transform(waveform.bfloat16())
+        assert spectrogram.dtype == torch.complex64
+        assert transform.inverse(spectrogram, 2_000).allclose(waveform.bfloat16().float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_fft, hop", SETTINGS + [(1000, 300)])
+def test_the_inverse_of_a_changed_spectrogram_is_torchs(n_fft, hop):
+    transform = STFT(n_fft, hop)
+    for length in (9 * hop, 9 * hop + n_fft // 4):
+        spectrogram = transform(noise(2, 2, length)) * torch.polar(torch.ones(()), 3 * noise(2, 2, 1, 1, seed=1))
+        spectrogram = (spectrogram * noise(*spectrogram.shape, seed=2)).requires_grad_()
+        ours = transform.inverse(spectrogram, length)
+        window = torch.from_numpy(signal.get_window("hann", n_fft)).float()
+        theirs = torch.istft(spectrogram.flatten(0, 1), n_fft, hop, window=window, length=length)
+        assert (ours.flatten(0, 1) - theirs).abs().max() < 1e-6
+        gradients = [torch.autograd.grad(one.square().sum(), spectrogram)[0] for one in (ours, theirs)]
+        assert (gradients[0] - gradients[1]).abs().max() < 1e-4 * gradients[1].abs().max()
+
+
+@pytest.mark.parametrize("settings", [(16, 4, 9), (16, 8, 1), (10, 3, 5)])
+def test_overlap_add_is_a_sum_of_shifted_frames(settings):
+    n_fft, hop_length, count = settings
+    frames = noise(2, count, n_fft)
+    expected = np.zeros((2, (count - 1) * hop_length + n_fft))
+    for frame in range(count):
+        expected[:, frame * hop_length : frame * hop_length + n_fft] += frames[:, frame].numpy()
+    np.testing.assert_allclose(stft.overlap_add(frames, hop_length)[:, : expected.shape[-1]], expected, atol=1e-6)
 
 
 def test_what_cannot_be_transformed_is_refused():

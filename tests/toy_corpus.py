@@ -1,4 +1,4 @@
-"""Corpora of a few thousand samples for the tests of helpers.data.held and helpers.data.batches."""
+"""Corpora of a few thousand samples for the tests of helpers.data.batches."""
 
 import torch
 
@@ -9,7 +9,7 @@ STEMS = ("vocals", "drums", "bass", "other")
 
 
 def noise(channels, frames, seed=0, level=0.05):
-    """Return noise that 16 bits hold exactly."""
+    """Return noise that is exact in 16 bits."""
     wave = torch.randn(channels, frames, generator=torch.Generator().manual_seed(seed)).clamp(-4, 4) * level
     return (wave * 32_768).round() / 32_768
 

@@ -1,17 +1,10 @@
 """Tiny songs in the layouts of the corpora, for the tests of helpers.data.corpora and helpers.data.layouts."""
 
-import torch
+from toy_corpus import STEMS, noise
 
 from helpers.data import audio
 
 RATE = 44_100
-STEMS = ("vocals", "drums", "bass", "other")
-
-
-def noise(channels, frames, seed=0):
-    """Return noise that 16 bits hold exactly."""
-    wave = torch.randn(channels, frames, generator=torch.Generator().manual_seed(seed)).clamp(-4, 4) / 20
-    return (wave * 32_768).round() / 32_768
 
 
 def write_song(folder, frames=3000, seed=0, names=STEMS, mixture=True, channels=2, ending="wav", rate=RATE):

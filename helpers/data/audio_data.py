@@ -6,49 +6,44 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from helpers.data import audio
+from helpers.data.tracks import FileStem
 from helpers.runtime import BUILD
 from helpers.stft import STFT, to_decibels
-from helpers.data.tracks import FileStem
 
+RATE, N_FFT = 44_100, 512
+FLOOR_DB = -80.0  # the level below an item's loudest bin that becomes 0
 SILENT = 1e-8  # a loudest magnitude below this is silence: no file of 16 or 24 bits holds so little
 
 
 class AudioData(Dataset):
-    """File names to spectrograms of one size, ready for a DataLoader: (1, bins, frames), float32 in [0, 1].
+    """Names of audio files to spectrograms of one size, ready for a DataLoader: (1, bins, frames), float32 in [0, 1].
 
-    Args:
-        files: names of audio files of any format, sample rate and number of channels.
-        seconds: length of each item; a longer file is cut after it, a shorter one is followed by silence.
-        sample_rate: in Hz, to which every file is resampled.
-        n_fft, hop_length: of the STFT, in samples.
-        floor_db: level below the item's loudest bin that becomes 0; the loudest bin becomes 1. Silence is all 0.
-
-    The chain is that of the class AudioData in Rajabi, "Variational Auto Encoder, Part 2" (2024), whose text leaves the
-    hop, the length and the normalisation open: resample to 44.1 kHz, STFT of 512 samples, amplitude to decibels,
-    normalise. An item depends on its file alone. Asking for one raises UserError, with the file's name, where the file
-    is missing, unreadable, empty or holds NaN.
+    A file longer than `seconds` is cut, a shorter one is followed by silence. An item's loudest bin is 1, what lies
+    80 dB or more below it is 0, and so is silence. The chain is that of the class AudioData in Rajabi, "Variational
+    Auto Encoder, Part 2" (2024), whose text leaves hop, length and normalisation open: resample to 44.1 kHz, STFT of
+    512 samples, amplitude to decibels, normalise. An item depends on its file alone, so that any number of workers may
+    load them; it raises UserError, with the file's name, if that is missing, unreadable, empty or holds NaN.
     """
 
-    def __init__(self, files, seconds=3.0, sample_rate=44_100, n_fft=512, hop_length=128, floor_db=-80.0):
-        self.files = list(files)
-        self.seconds, self.sample_rate, self.floor_db = seconds, sample_rate, floor_db
-        self.stft = STFT(n_fft, hop_length)
+    def __init__(self, files, seconds=3.0, hop_length=128):
+        self.files, self.seconds = list(files), seconds
+        self.stft = STFT(N_FFT, hop_length)
 
     def __len__(self):
         return len(self.files)
 
     def __getitem__(self, index):
         magnitudes = self.stft(self.waveform(index)).abs()  # (1, bins, frames)
-        levels = to_decibels(magnitudes, self.floor_db, magnitudes.max().clamp_min(SILENT))  # floor_db to 0 dB
-        return 1 - levels / self.floor_db
+        levels = to_decibels(magnitudes, FLOOR_DB, magnitudes.max().clamp_min(SILENT))  # -80 to 0 dB
+        return 1 - levels / FLOOR_DB
 
     def waveform(self, index):
-        """Return the mean of a file's channels at the sample rate, (1, seconds * sample_rate): what the item shows."""
+        """Return the mean of a file's channels at 44.1 kHz, (1, seconds * 44,100): what the item shows."""
         shape = audio.audio_shape(self.files[index])
         needed = min(shape.frames, math.ceil(self.seconds * shape.sample_rate))
         waveform, rate = audio.read_audio(self.files[index], 0, needed)
-        waveform = audio.resample(audio.to_mono(waveform), rate, self.sample_rate)
-        frames = round(self.seconds * self.sample_rate)
+        waveform = audio.resample(audio.to_mono(waveform), rate, RATE)
+        frames = round(self.seconds * RATE)
         return F.pad(waveform[:, :frames], (0, max(0, frames - waveform.shape[-1])))
 
 
@@ -60,13 +55,13 @@ def mixture_files(corpus, seconds=3.0, limit=None, folder=BUILD / "excerpts"):
     """
     files = []
     for track in corpus:
-        if limit is not None and len(files) >= limit:
-            break
         if len(track.mix) == 1 and isinstance(track.mix[0], FileStem):
             files.append(track.mix[0].file)
             continue
         frames = round(seconds * track.sample_rate)
         for number in range(max(1, track.frames // frames)):
-            files.append(folder / f"{track.name} {number + 1:02d}.wav")
-            audio.write_audio(files[-1], track.read_mixture(number * frames, frames), track.sample_rate, "FLOAT")
+            if limit is None or len(files) < limit:
+                files.append(folder / f"{track.name} {number + 1:02d}.wav")
+                excerpt = track.read_mixture(number * frames, frames)
+                audio.write_audio(files[-1], excerpt, track.sample_rate, "FLOAT")
     return files[:limit]

@@ -1,17 +1,72 @@
-"""New singers from old ones: a voice's resonances moved up or down while its pitch stays.
+"""More singers from few: tracks played faster or slower, and voices whose resonances move while their pitch stays.
 
-A shorter vocal tract has higher resonances (formants); the pitch is the vocal folds' and another matter. Speech
-recognisers learn from few speakers with tracts stretched at random (Jaitly and Hinton, 2013). Tapes played faster
-(helpers.data.speeds) move pitch, formants and tempo together; both in turn give voices of any pitch with any tract.
+Tapes played faster move pitch, resonances (formants) and tempo together. A shorter vocal tract has higher formants, but
+the pitch is the vocal folds' and stays: speech recognisers learn from few speakers with tracts stretched at random
+(Jaitly and Hinton, 2013). Both in turn give voices of any pitch with any tract.
 """
+
+from dataclasses import dataclass, replace
 
 import torch
 
+from helpers.data.tracks import FileStem, MemoryStem
 from helpers.stft import STFT
 
+SEMITONES = (-3.0, -1.5, 0.0, 1.5, 3.0)
 QUEFRENCY = 1.75e-3  # seconds: slower ripples of a spectrum are formants, faster ones harmonics (up to 570 Hz apart)
 RANGE = 10.0  # a bin grows or shrinks by this factor at most, 20 dB
+VOICE_STFT = STFT(1024, 256)  # in which voices are changed: 64 ms at 16 kHz
 FLOOR = 1e-4  # of the segment's largest magnitude: what lies lower does not bend the envelope
+
+
+# ---- speed -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class FasterStem:
+    """A stem at one sample rate, taken for one at another: pitch, formants and tempo change together."""
+
+    stem: FileStem | MemoryStem
+    sample_rate: int
+
+    @property
+    def shape(self):
+        """The audio.Shape at the rate it is taken for."""
+        return replace(self.stem.shape, sample_rate=self.sample_rate)
+
+    def read(self, start, frames):
+        """Return the part (channels, frames) that begins at `start`."""
+        return self.stem.read(start, frames)
+
+    def at(self, sample_rate, mono):
+        """Return the same stem at another rate, or down-mixed."""
+        rate = round(self.stem.sample_rate * sample_rate / self.sample_rate)
+        return FasterStem(self.stem.at(rate, mono), sample_rate)
+
+    def version(self):
+        """Return a text that changes with the stem, and with the rate it is taken for."""
+        return repr((self.stem.version(), self.sample_rate))
+
+
+def transposed(track, semitones):
+    """Return the Track played 2^(semitones / 12) times as fast; the sources stay together, to the sample."""
+    slower = track.at(round(track.sample_rate * 2 ** (-semitones / 12)))  # fewer samples, taken for as many a second
+
+    def faster(stems):
+        return tuple(FasterStem(stem, track.sample_rate) for stem in stems)
+
+    stems = {source: faster(group) for source, group in slower.stems.items()}
+    name = f"{track.name} {semitones:+g}"
+    return replace(slower, name=name, sample_rate=track.sample_rate, stems=stems, mix=faster(slower.mix))
+
+
+def at_speeds(corpus, semitones=SEMITONES):
+    """Return the Corpus with each of its tracks at each speed: so many times as long, for training only."""
+    tracks = tuple(transposed(track, shift) if shift else track for shift in semitones for track in corpus)
+    return replace(corpus, tracks=tracks)
+
+
+# ---- formants ----------------------------------------------------------------------------------------------------
 
 
 def log_envelopes(spectrogram, sample_rate):
@@ -29,16 +84,17 @@ def log_envelopes(spectrogram, sample_rate):
     return torch.fft.rfft(cepstrum * window[:, None], dim=-2).real
 
 
-def move_formants(voices, factors, sample_rate, stft=None):
+def move_formants(voices, factors, sample_rate):
     """Return the voices with all resonances at `factors` times their frequency, at the same pitch.
 
-    voices: (batch, channels, time); factors: (batch,), one for each voice; stft: 64 ms at 16 kHz unless given.
+    voices: (batch, channels, time); factors: (batch,), one for each voice.
     """
-    stft = (stft or STFT(1024, 256)).to(voices.device)
+    stft = VOICE_STFT
     spectrogram = stft(voices)  # (batch, channels, bins, frames)
     before = log_envelopes(spectrogram, sample_rate)
     bins = torch.arange(stft.bins, device=voices.device)
-    origins = (bins / factors.to(voices.device)[:, None]).clamp(max=stft.bins - 1)  # (batch, bins): where to look
+    factors = factors.to(voices.device, non_blocking=True)[:, None]
+    origins = (bins / factors).clamp(max=stft.bins - 1)  # (batch, bins): where in `before` to look
     below = origins.long().clamp(max=stft.bins - 2)
     part = (origins - below)[:, None, :, None]
     lower, upper = (before.gather(2, index[:, None, :, None].expand_as(before)) for index in (below, below + 1))

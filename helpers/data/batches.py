@@ -1,16 +1,188 @@
-"""Tracks to batches: random crops, augmented and mixed on the device, and fixed segments for validation."""
+"""Tracks to batches: a corpus as 16-bit integers, random segments of it for training, fixed ones for validation.
+
+load_samples() reads a corpus once: into memory where it fits, else into a memory-mapped file, of which the system keeps
+in memory what is in use. (10 hours of four stereo stems at 44.1 kHz are 25 GB on the disk; training on them needs
+little more memory than a batch.) Where a GPU has room, the samples are copied there once, and all that is left to send
+for a batch is where its segments begin: cutting, scaling and mixing are then done on the GPU.
+"""
 
 import collections
+import hashlib
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
-from helpers.data.held import Held, hold
+from helpers import runtime
+from helpers.data import audio
+from helpers.runtime import UserError, check_space, write_atomically
 
-__all__ = ["Held", "SegmentSampler", "fixed_batches", "hold", "sequential_segments"]
+IN_MEMORY = 4_000_000_000  # bytes of samples up to which a corpus is kept in memory
+FULL_SCALE = 32_768
+READ = 1 << 20  # samples of each source read at a time
+ACTIVITY = 1 / 8  # seconds: how finely it is noted where a source is silent
+SILENCE = 1e-3  # the peak, -60 dB, up to which a source counts as silent there
+TRIES = 8  # segments drawn before one with a silent source is kept after all
+GPU_SHARE = 1 / 3  # of a GPU's free memory that samples may take: the rest is for the model and its batches
 
-TRIES = 8  # crops drawn before one with a silent source is kept after all
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """All waveforms of a corpus as 16-bit integers, one track after another.
+
+    values: int16 (sources, channels, time); of a corpus without sources, its mixtures as if they were one source.
+    starts, lengths: int64 (tracks,), where in `values` a track lies. scales: float32 (tracks,), what to multiply it by.
+    active: int64 (sources, blocks + 1), how many of the first blocks of `block` samples are not silent.
+
+    Only `values` may lie on a GPU; all else stays on the CPU, where segments are drawn.
+    """
+
+    name: str
+    sources: tuple
+    sample_rate: int
+    values: torch.Tensor
+    starts: torch.Tensor
+    lengths: torch.Tensor
+    scales: torch.Tensor
+    active: torch.Tensor
+    block: int
+    in_memory: bool
+    copies: dict = field(default_factory=dict, repr=False)
+
+    def __str__(self):
+        sources, channels, _ = self.values.shape
+        hours = float(self.lengths.sum()) / self.sample_rate / 3600
+        where = "in memory" if self.in_memory else "in a memory-mapped file"
+        return (
+            f"{self.name}: {len(self.lengths)} tracks, {hours:.2f} h, {sources} source(s), {channels} channel(s), "
+            f"{self.sample_rate:,} Hz: {self.values.numel() * 2 / 1e6:,.0f} MB as 16-bit integers {where}"
+        )
+
+    def to(self, device):
+        """Return the same with `values` on a device, a copy kept for all that ask; or itself, where they do not fit.
+
+        An Apple GPU shares the CPU's memory: nothing is copied there.
+        """
+        device = torch.device(device)
+        if device.type in (self.values.device.type, "mps"):
+            return self
+        if device not in self.copies:
+            if device.type == "cuda" and 2 * self.values.numel() > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+                return self
+            self.copies[device] = replace(self, values=self.values.to(device))
+        return self.copies[device]
+
+    def crops(self, starts, frames):
+        """Return int16 (batch, sources, channels, frames), cut from each source at `starts` (batch, sources).
+
+        Beyond the end of its track, a crop holds whatever follows there: see mix_crops().
+        """
+        time = self.values.shape[-1]
+        all_inside = int(starts.max()) + frames <= time
+        starts = starts.to(self.values.device, non_blocking=True)
+        sources = torch.arange(len(self.values), device=starts.device).expand_as(starts)
+        values = self.values.transpose(1, 2)  # (sources, time, channels)
+        if all_inside:
+            return values.unfold(1, frames, 1)[sources, starts]
+        places = starts[..., None] + torch.arange(frames, device=starts.device)  # (batch, sources, frames)
+        return values[sources[..., None], places.clamp(max=time - 1)].transpose(-1, -2)
+
+
+# ---- reading a corpus --------------------------------------------------------------------------------------------
+
+
+def load_samples(corpus, device="cpu", in_memory=IN_MEMORY):
+    """Read a Corpus, whose tracks have one sample rate, into Samples, on `device` where they fit there.
+
+    Mono tracks are doubled where others are stereo. A track's scale is full scale, or its peak where that is higher,
+    so that nothing clips; rounding to 16 bits leaves noise at -98 dB. What takes more than `in_memory` bytes goes to a
+    file in the cache, made once for the same files and settings. Samples that were read already are only moved.
+
+    Raises UserError if the tracks' sample rates differ, or if something cannot be read or written.
+    """
+    if isinstance(corpus, Samples):
+        return corpus.to(device)
+    rates = {track.sample_rate for track in corpus}
+    if len(rates) != 1:
+        raise UserError(f"{corpus.name} has tracks of the sample rates {sorted(rates)}: choose one with sample_rate=")
+    rate = rates.pop()
+    block = round(ACTIVITY * rate)
+    lengths = np.array([track.frames for track in corpus])
+    spaces = -(-lengths // block) * block  # each track begins a new block
+    starts = np.cumsum(spaces) - spaces
+    shape = (max(1, len(corpus.sources)), max(track.channels for track in corpus), int(spaces.sum()))
+    fits = 2 * int(np.prod(shape)) <= in_memory
+    if fits:
+        values = np.zeros(shape, np.int16)
+        scales, active = _fill(values, corpus, starts, block)
+    else:
+        values, scales, active = _mapped_file(corpus, shape, starts, block)
+    tensors = [torch.from_numpy(array) for array in (values, starts, lengths, scales, active)]
+    return Samples(corpus.name, tuple(corpus.sources), rate, *tensors, block, fits).to(device)
+
+
+def _fill(values, corpus, starts, block):
+    """Write all tracks into the int16 array `values`; return (scales, active), see Samples."""
+    scales, active = [], [np.zeros((len(values), 1), bool)]
+    for track, start in zip(corpus, starts, strict=True):
+        space = values[:, :, start : start + -(-track.frames // block) * block]
+        scale = FULL_SCALE
+        peak = _write_track(track, corpus.sources, space, scale)
+        if peak > 1:  # rare: only then is the track read again
+            scale = (FULL_SCALE - 1) / peak
+            _write_track(track, corpus.sources, space, scale)
+        scales.append(1 / scale)
+        blocks = space.reshape(*space.shape[:2], -1, block)
+        peaks = np.maximum(blocks.max((1, 3)).astype(int), -blocks.min((1, 3)).astype(int))  # (sources, blocks)
+        active.append(peaks > SILENCE * scale)
+    return np.array(scales, np.float32), np.concatenate(active, axis=1).cumsum(axis=1, dtype=np.int64)
+
+
+def _write_track(track, sources, space, scale):
+    """Write one track into its space (sources, channels, time), part by part; return its peak."""
+    peak = 0.0
+    for start in range(0, track.frames, READ):
+        frames = min(READ, track.frames - start)
+        parts = [track.source(name, start, frames) for name in sources] or [track.read_mixture(start, frames)]
+        part = audio.to_channels(torch.stack(parts), space.shape[1])
+        peak = max(peak, float(part.abs().max()))
+        integers = (part * scale).round().clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)
+        space[:, :, start : start + frames] = integers.numpy()
+    return peak
+
+
+def _mapped_file(corpus, shape, starts, block):
+    """Return (values, scales, active), the values mapped from a file in the cache, made where it is missing."""
+    path = runtime.cache_dir() / "samples" / f"{_fingerprint(corpus, shape)}.int16"
+    notes, size = path.with_suffix(".npz"), 2 * int(np.prod(shape))
+    if not (notes.exists() and path.exists() and path.stat().st_size == size):
+        results = []
+
+        def write(file):
+            check_space(path, size)
+            file.truncate(size)
+            values = np.memmap(file.name, np.int16, "r+", shape=shape)
+            results.extend(_fill(values, corpus, starts, block))
+            values.flush()
+
+        write_atomically(path, write)
+        write_atomically(notes, lambda file: np.savez_compressed(file, scales=results[0], active=results[1]))
+    with np.load(notes) as known:
+        scales, active = known["scales"], known["active"]
+    return np.memmap(path, np.int16, "c", shape=shape), scales, active  # "c": nothing is ever written to the file
+
+
+def _fingerprint(corpus, shape):
+    """Return hex digits that change with the corpus's files, their time and size, and with how they are read."""
+    texts = [repr((corpus.sources, shape, ACTIVITY, SILENCE))]
+    for track in corpus:
+        texts.append(repr((track.name, track.sample_rate, track.frames)))
+        groups = track.stems or {"mixture": track.mix}
+        texts += [repr((name, stem.version())) for name, group in groups.items() for stem in group]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
 
 
 # ---- random segments ---------------------------------------------------------------------------------------------
@@ -20,180 +192,146 @@ class SegmentSampler:
     """Random segments of a corpus, augmented and mixed on the device: batches of (mixture, sources).
 
     Args:
-        corpus: a Corpus, or what hold() made of one (share it: a sampler of a Corpus reads all of it again).
+        corpus: a Corpus, or its Samples (share them: a sampler of a Corpus reads all of it again).
         seconds: length of a segment; shorter tracks are followed by silence.
         batch_size: segments in a batch.
-        generator: a torch.Generator of the CPU that the caller owns; it is advanced by one number a batch, so that the
-            batches are the same whatever `workers` and `device`, and a run resumes exactly from its saved state.
-        device: where batches are augmented and mixed.
+        generator: a torch.Generator of the CPU that the caller owns; it is advanced by one number per batch, so that
+            the batches are the same whatever `workers` and `device`, and a run resumes exactly from its saved state.
+        device: where batches are put together; the samples are copied there once, where they fit.
         remix: probability that a segment mixes sources of different songs, each from a place of its own.
         gain_db: each source is made louder or softer by up to so many decibels.
-        swap: probability that a source's left and right are swapped, where there are two channels.
-        keep_silent: probability that a segment in which a source is silent throughout is kept rather than drawn
-            again: models need some silence to learn what it is, and real songs have more than is useful. (A source
-            that its song never has does not count, unless the segment is a remix.)
-        workers: threads that read ahead, for corpora in a memory-mapped file on a slow disk; 0 is right in memory.
-        frames: the segment's length in samples, instead of `seconds`.
+        workers: threads that read ahead, for samples in a memory-mapped file on a slow disk; 0 is right in memory.
 
     The mixture is the sum of the sources (float32, may exceed full scale). A corpus without sources gives its mixtures,
     and an empty tensor of sources.
     """
 
-    def __init__(
-        self,
-        corpus,
-        seconds,
-        batch_size,
-        generator,
-        device="cpu",
-        *,
-        remix=0.5,
-        gain_db=6.0,
-        swap=0.5,
-        keep_silent=0.1,
-        workers=0,
-        frames=None,
-    ):
-        self.held = corpus if isinstance(corpus, Held) else hold(corpus)
-        self.frames = frames or round(seconds * self.held.sample_rate)
-        self.batch_size = batch_size
-        self.generator = generator
-        self.device = torch.device(device)
-        self.remix, self.gain_db, self.swap, self.keep_silent = remix, gain_db, swap, keep_silent
-        self.workers = workers
-        self.rows = self.held.samples.shape[0]
-        # A track shorter than a segment is cropped from its beginning, and mix_crops() mutes what follows it.
-        self.rooms = (self.held.lengths - self.frames + 1).clamp(min=1)
-        self.ends = self.rooms.cumsum(0)
-        first = self.held.starts // self.held.block
-        last = first + -(-self.held.lengths // self.held.block)
-        self.never = self.held.active[:, last] == self.held.active[:, first]  # (sources, tracks): silent all along
+    swap = 0.5  # probability that a source's left and right are swapped, where there are two channels
+    # Probability that a segment in which a source is silent throughout is kept rather than drawn again: models need
+    # some silence to learn what it is, and real songs have more than is useful. (What a song never has does not count.)
+    keep_silent = 0.1
 
-    def sample(self):
-        """Return one batch: mixture (batch, channels, time) and sources (batch, sources, channels, time), float32."""
-        return next(iter(self.batches(1)))
+    def __init__(self, corpus, seconds, batch_size, generator, device="cpu", *, remix=0.5, gain_db=6.0, workers=0):
+        samples = self.samples = load_samples(corpus, device)
+        self.frames = round(seconds * samples.sample_rate)
+        self.batch_size, self.generator, self.device = batch_size, generator, torch.device(device)
+        self.remix, self.gain_db, self.workers = remix, gain_db, workers
+        # A track shorter than a segment is cropped from its beginning, and mix_crops() mutes what follows it.
+        self.valid_starts = (samples.lengths - self.frames + 1).clamp(min=1)  # of each track
+        self.ends = self.valid_starts.cumsum(0)
+        first = samples.starts // samples.block
+        last = first + -(-samples.lengths // samples.block)
+        self.always_silent = samples.active[:, last] == samples.active[:, first]  # (sources, tracks)
 
     def batches(self, steps):
-        """Yield `steps` batches."""
+        """Yield `steps` batches: mixture (batch, channels, time), sources (batch, sources, channels, time), float32."""
         seeds = torch.randint(2**62, (steps,), generator=self.generator).tolist()
-        if self.workers == 0:
-            for seed in seeds:
-                yield self._mixed(*self._draw(seed))
-            return
         with closing(_ahead(self._draw, seeds, self.workers)) as drawn:
             for batch in drawn:
-                yield self._mixed(*batch)
-
-    def _mixed(self, *drawn):
-        """Return what batches() yields for a batch of _draw()."""
-        mixture, sources = mix_crops(*drawn, self.device)
-        return mixture, sources if self.held.sources else sources[:, :0]
+                mixture, sources = mix_crops(*batch, self.device)
+                yield mixture, sources if self.samples.sources else sources[:, :0]
 
     def _draw(self, seed):
-        """Return one batch as it is held, int16 (batch, rows, channels, time), and what is to be done to it."""
-        generator = torch.Generator().manual_seed(seed)
-
-        def uniform(*shape):
-            return torch.rand(shape, generator=generator)
-
-        remixed = uniform(self.batch_size) < self.remix
+        """Return the arguments of mix_crops() for one batch, all drawn on the CPU."""
+        samples, generator = self.samples, torch.Generator().manual_seed(seed)
+        remixed = torch.rand(self.batch_size, generator=generator) < self.remix
         tracks, starts = self._positions(generator, remixed)
-        crops = self.held.crops(starts, self.frames)
-        inside = self.held.starts[tracks] + self.held.lengths[tracks] - starts  # samples until the track ends
-        gains = 10 ** ((uniform(*starts.shape) * 2 - 1) * self.gain_db / 20) * self.held.scales[tracks]
-        swapped = uniform(*starts.shape) < self.swap
-        return crops, inside, gains, swapped
+        inside = samples.starts[tracks] + samples.lengths[tracks] - starts  # samples until the track ends
+        decibels = self.gain_db * (torch.rand(starts.shape, generator=generator) * 2 - 1)
+        swapped = torch.rand(starts.shape, generator=generator) < self.swap
+        return samples.crops(starts, self.frames), inside, 10 ** (decibels / 20) * samples.scales[tracks], swapped
 
     def _positions(self, generator, remixed):
-        """Draw where each source of each segment comes from: (tracks, starts), both (batch, rows).
+        """Draw where each source of each segment comes from: (tracks, starts), both (batch, sources).
 
         Every place of the corpus is equally likely, but for those where a source is silent.
         """
-        shape = (TRIES, self.batch_size, self.rows)
+        samples, shape = self.samples, (TRIES, self.batch_size, len(self.samples.values))
         places = torch.randint(int(self.ends[-1]), shape, generator=generator)
-        places = torch.where(remixed[:, None], places, places[..., :1])  # the same one for all rows, unless remixed
-        tracks = torch.searchsorted(self.ends, places, right=True)  # (tries, batch, rows)
-        starts = self.held.starts[tracks] + places - (self.ends - self.rooms)[tracks]
-        rows = torch.arange(self.rows).expand(shape)
-        ends = torch.minimum(starts + self.frames, self.held.starts[tracks] + self.held.lengths[tracks])
-        silent = self.held.silent(rows, starts, ends)
-        # A remix looks for each of its sources; a coherent segment stands or falls with all that its song has.
-        missed = (silent & ~self.never[rows, tracks]).any(-1, keepdim=True).expand(shape)
-        poor = torch.where(remixed[:, None], silent, missed)
-        kept = torch.rand(self.batch_size, generator=generator) < self.keep_silent
-        poor = poor & ~kept[:, None]
-        choice = poor.int().argmin(0)[None]  # the first that is not poor; the very first where all are
+        places = torch.where(remixed[:, None], places, places[..., :1])  # one for all sources, unless remixed
+        tracks = torch.searchsorted(self.ends, places, right=True)  # (tries, batch, sources)
+        starts = samples.starts[tracks] + places - (self.ends - self.valid_starts)[tracks]
+        ends = torch.minimum(starts + self.frames, samples.starts[tracks] + samples.lengths[tracks])
+        sources = torch.arange(shape[-1]).expand(shape)
+        until_start, until_end = starts // samples.block, (ends - 1) // samples.block + 1  # in blocks
+        silent = samples.active[sources, until_end] == samples.active[sources, until_start]
+        # A remix looks for each of its sources; other segments are rejected where any that the song has is silent.
+        incomplete = (silent & ~self.always_silent[sources, tracks]).any(-1, keepdim=True).expand(shape)
+        rejected = torch.where(remixed[:, None], silent, incomplete)
+        rejected &= (torch.rand(self.batch_size, generator=generator) >= self.keep_silent)[:, None]
+        choice = rejected.int().argmin(0)[None]  # the first that is not rejected; the very first where all are
         return tracks.gather(0, choice)[0], starts.gather(0, choice)[0]
 
 
 def mix_crops(crops, inside, gains, swapped, device):
     """Augment and mix crops on `device`; return (mixture, sources), float32.
 
-    crops: int16 (batch, rows, channels, time). The rest is (batch, rows): from which sample on a crop is to be silent,
-    what to multiply it with, and whether to swap its left and right.
+    crops: int16 (batch, sources, channels, time). The others are (batch, sources), on the CPU: from which sample on a
+    crop is to be silent, what to multiply it by, and whether to swap its left and right.
     """
     muted = int(inside.min()) < crops.shape[-1]
-    inside, gains, swapped = (tensor.to(device)[..., None, None] for tensor in (inside, gains, swapped))
-    sources = crops.to(device).float() * gains  # (batch, rows, channels, time)
+    inside, gains, swapped = (part.to(device, non_blocking=True)[..., None, None] for part in (inside, gains, swapped))
+    sources = crops.to(device, non_blocking=True).float() * gains  # (batch, sources, channels, time)
     if muted:
         sources = sources * (torch.arange(sources.shape[-1], device=device) < inside)
     if sources.shape[2] == 2:
         sources = torch.where(swapped, sources.flip(2), sources)
-    return sources.sum(1), sources
+    return add_up(sources), sources
+
+
+def add_up(sources):
+    """(batch, sources, channels, time) -> (batch, channels, time), added in one order: the same on every device."""
+    return sum(sources.unbind(1))
 
 
 def _ahead(work, items, workers):
     """Yield work(item) of each item in order, computed by `workers` threads that keep a few results ready."""
+    if not workers:
+        yield from map(work, items)
+        return
+    items = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        waiting = collections.deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        waiting = collections.deque(pool.submit(work, item) for item in itertools.islice(items, 2 * workers))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
+            yield result
 
 
 # ---- fixed segments ----------------------------------------------------------------------------------------------
 
 
-def sequential_segments(track, seconds=2.0, frames=None, sources=None):
+def sequential_segments(track, seconds=2.0):
     """Yield (mixture (channels, time), sources (sources, channels, time)) of a Track, segment after segment.
 
     Together the segments cover the track once; the last one is filled up with silence. Only one is in memory at a time.
-    `sources` are the names to give, in that order; default: all of the track's.
     """
-    frames = frames or round(seconds * track.sample_rate)
-    names = tuple(track.stems) if sources is None else sources
+    frames = round(seconds * track.sample_rate)
     for start in range(0, track.frames, frames):
         mixture = track.read_mixture(start, frames)
-        parts = [track.source(name, start, frames) for name in names]
+        parts = [track.source(name, start, frames) for name in track.stems]
         yield mixture, torch.stack(parts) if parts else mixture.new_zeros(0, *mixture.shape)
 
 
-def fixed_batches(corpus, seconds=2.0, batch_size=16, device="cpu", limit=None, frames=None):
+def fixed_batches(corpus, seconds=2.0, batch_size=16, device="cpu", limit=None):
     """Yield (mixture, sources) batches, shaped as SegmentSampler's, of all of a corpus, without augmentation.
 
     The segments cover every track once, the last one of each filled up with silence, so that the last batch may be
-    smaller. `corpus` is a Corpus or what hold() made of one. With a `limit`, that many segments are taken, evenly
-    spread over all of them: always the same.
+    smaller. `corpus` is a Corpus or its Samples. With a `limit`, that many segments are taken, evenly spread over all
+    of them: always the same.
     """
-    held = corpus if isinstance(corpus, Held) else hold(corpus)
-    frames = frames or round(seconds * held.sample_rate)
-    counts = -(-held.lengths // frames)
+    samples = load_samples(corpus, device)
+    frames = round(seconds * samples.sample_rate)
+    counts = -(-samples.lengths // frames)
     tracks = torch.repeat_interleave(torch.arange(len(counts)), counts)
     number = torch.arange(len(tracks)) - (counts.cumsum(0) - counts)[tracks]  # of the segment within its track
     if limit is not None and limit < len(tracks):
-        taken = torch.linspace(0, len(tracks) - 1, limit).round().long()
-        tracks, number = tracks[taken], number[taken]
+        chosen = torch.linspace(0, len(tracks) - 1, limit).round().long()
+        tracks, number = tracks[chosen], number[chosen]
     for some, index in zip(tracks.split(batch_size), number.split(batch_size), strict=True):
-        starts = (held.starts[some] + index * frames)[:, None].expand(-1, len(held.samples))
-        inside = (held.starts + held.lengths)[some][:, None] - starts
-        gains = held.scales[some][:, None].expand_as(starts)
+        starts = (samples.starts[some] + index * frames)[:, None].expand(-1, len(samples.values))
+        inside = (samples.starts + samples.lengths)[some][:, None] - starts
+        gains = samples.scales[some][:, None].expand_as(starts)
         swapped = torch.zeros_like(starts, dtype=torch.bool)
-        mixture, sources = mix_crops(held.crops(starts, frames), inside, gains, swapped, torch.device(device))
-        yield mixture, sources if held.sources else sources[:, :0]
+        mixture, sources = mix_crops(samples.crops(starts, frames), inside, gains, swapped, device)
+        yield mixture, sources if samples.sources else sources[:, :0]

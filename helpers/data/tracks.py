@@ -1,8 +1,8 @@
 """Track and Corpus: songs with their sources, read from disk only when asked for, and only the part asked for."""
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,27 +24,23 @@ class FileStem:
     stream: int | None = None
     streams: int = 1
     mono: bool = False
-    cache_dir: Path | None = None
 
     @functools.cached_property
     def file(self):
         """The audio file: `path` itself, or the stream unpacked from it."""
-        if self.stream is None:
-            return self.path
-        return audio.unpack_streams(self.path, self.streams, self.cache_dir)[self.stream]
+        return self.path if self.stream is None else audio.unpack_streams(self.path, self.streams)[self.stream]
 
     @functools.cached_property
     def shape(self):
         """The audio.Shape as wanted, from the header alone."""
-        found = audio.audio_shape(self.file)
-        channels = 1 if self.mono or self.channel is not None else found.channels
-        length = audio.resampled_length(found.frames, found.sample_rate, self.sample_rate)
+        own = audio.audio_shape(self.file)
+        channels = 1 if self.mono or self.channel is not None else own.channels
+        length = audio.resampled_length(own.frames, own.sample_rate, self.sample_rate)
         return audio.Shape(self.sample_rate, channels, length)
 
     def read(self, start, frames):
         """Return a waveform (channels, frames) of the part that begins at `start`; the part lies inside the stem."""
-        down = self.mono and self.channel is None
-        path = audio.converted(self.file, self.sample_rate, down, self.cache_dir)
+        path = audio.converted(self.file, self.sample_rate, self.mono and self.channel is None)
         waveform = audio.read_audio(path, start, frames)[0]
         if self.channel is None:
             return audio.to_mono(waveform) if self.mono else waveform
@@ -55,6 +51,11 @@ class FileStem:
     def at(self, sample_rate, mono):
         """Return the same stem at another rate, or down-mixed."""
         return replace(self, sample_rate=sample_rate, mono=mono or self.mono)
+
+    def version(self):
+        """Return a text that changes with the file (place, size, time) and with how it is read."""
+        state = self.path.stat()
+        return repr((self, self.path.resolve(), state.st_size, state.st_mtime_ns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +79,9 @@ class MemoryStem:
         waveform = audio.to_mono(self.waveform) if mono else self.waveform
         return MemoryStem(audio.resample(waveform, self.sample_rate, sample_rate), sample_rate)
 
-
-class Sources(Mapping):
-    """The sources of a track by name; each is read whenever it is asked for, and not kept."""
-
-    def __init__(self, track):
-        self.track = track
-
-    def __getitem__(self, name):
-        return self.track.source(name)
-
-    def __iter__(self):
-        return iter(self.track.stems)
-
-    def __len__(self):
-        return len(self.track.stems)
+    def version(self):
+        """Return a text that changes with the samples."""
+        return hashlib.sha256(self.waveform.contiguous().numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +89,7 @@ class Track:
     """One song: its name, sample rate, sources and mixture, all sources with the same channels and length.
 
     stems: {source: its stems, which are added up}. mix: the stems of the mixture; none if it is the sum of the sources.
-    song: what groups the clips of one song. tags: what else a corpus says of a track.
+    song: what groups the clips of one song.
     """
 
     name: str
@@ -110,7 +99,6 @@ class Track:
     split: str | None = None
     artist: str | None = None
     song: str | None = None
-    tags: dict = field(default_factory=dict)
 
     @classmethod
     def from_waveforms(cls, name, sample_rate, sources, **facts):
@@ -122,23 +110,27 @@ class Track:
     def shape(self):
         """The audio.Shape of every waveform of this track, from the headers alone.
 
-        Shorter stems are taken as padded with silence; UserError where one lacks more than a second.
+        Shorter stems are taken as padded with silence; UserError where one is more than a second shorter.
         """
-        stems = [stem for group in (*self.stems.values(), self.mix) for stem in group]
-        shapes = [stem.shape for stem in stems]
-        lengths = [shape.frames for shape in shapes]
-        if max(lengths) - min(lengths) > self.sample_rate:
-            short = stems[lengths.index(min(lengths))]
-            seconds = (max(lengths) - min(lengths)) / self.sample_rate
-            where = getattr(short, "path", self.name)
+        stems = (*self.all_stems, *self.mix)
+        longest = max(stem.shape.frames for stem in stems)
+        shortest = min(stems, key=lambda stem: stem.shape.frames)
+        seconds = (longest - shortest.shape.frames) / self.sample_rate
+        if seconds > 1:
+            where = getattr(shortest, "path", self.name)
             raise UserError(f"{where} is {seconds:.1f} s shorter than the other stems of '{self.name}': get it again")
-        return audio.Shape(self.sample_rate, max(shape.channels for shape in shapes), max(lengths))
+        return audio.Shape(self.sample_rate, max(stem.shape.channels for stem in stems), longest)
 
     frames = property(lambda self: self.shape.frames, doc="Length in samples, without reading them.")
     channels = property(lambda self: self.shape.channels, doc="Number of channels.")
     seconds = property(lambda self: self.shape.frames / self.sample_rate, doc="Length in seconds.")
-    sources = property(Sources, doc="{source: waveform (channels, time)}, each read when it is asked for.")
+    all_stems = property(lambda self: sum(self.stems.values(), ()), doc="The stems of all sources in one tuple.")
     mixture = property(lambda self: self.read_mixture(), doc="The waveform (channels, time) of the mixture.")
+
+    @property
+    def sources(self):
+        """{source: waveform (channels, time)}, all of them read now, and not kept; source() reads one."""
+        return {name: self.source(name) for name in self.stems}
 
     def source(self, name, start=0, frames=None):
         """Return the waveform (channels, frames) of a source, or the part of it that begins at sample `start`.
@@ -149,10 +141,9 @@ class Track:
 
     def read_mixture(self, start=0, frames=None):
         """Return the waveform (channels, frames) of the mixture, or the part of it that begins at sample `start`."""
-        return self._sum(self.mix or [stem for group in self.stems.values() for stem in group], start, frames)
+        return self._sum(self.mix or self.all_stems, start, frames)
 
     def _sum(self, stems, start, frames):
-        """Return the sum of stems over a part of the track."""
         frames = self.frames - start if frames is None else frames
         if start < 0 or frames < 0:
             raise IndexError(f"no part of {frames} samples begins at {start} in '{self.name}'")
@@ -171,9 +162,8 @@ class Track:
 
     def regroup(self, groups):
         """Return the same track with sources added up: groups is {new source: names of the old ones}."""
-        whole = self.mix or tuple(stem for group in self.stems.values() for stem in group)
         stems = {new: tuple(stem for name in names for stem in self.stems[name]) for new, names in groups.items()}
-        return replace(self, stems=stems, mix=whole)
+        return replace(self, stems=stems, mix=self.mix or self.all_stems)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +183,6 @@ class Corpus:
 
     def __len__(self):
         return len(self.tracks)
-
-    def __iter__(self):
-        return iter(self.tracks)
 
     def __getitem__(self, index):
         return self.tracks[index]

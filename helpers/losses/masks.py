@@ -4,17 +4,17 @@ Values are summed over the bins of a frame (and over sources), then averaged ove
 batches and songs of any size can be compared.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-QUIET = 1e-4  # -80 dB: a mixture is not counted as louder than it is below this loudness
+QUIET = 1e-4  # -80 dB: lower bound of the loudness that errors are measured by
 KINDS = ("kl", "reversed kl", "l1", "l2", "waveform")
 
 
 def per_frame(values):
-    """Sum over sources and bins, mean over batch and frames: (batch, sources, bins, frames) -> scalar."""
-    return values.sum(dim=(1, 2)).mean()
+    """Sum over sources and bins, mean over batch and frames: (batch, sources, channels, bins, frames) -> scalar."""
+    return values.sum(dim=(1, 2, 3)).mean()
 
 
 def generalised_kl(target, estimate, epsilon=1e-4):
@@ -35,8 +35,8 @@ class MaskLoss:
             "kl": D(v‖v̂); "reversed kl": D(v̂‖v); "l1": |v - v̂|; "l2": (v - v̂)²;
             "waveform": the absolute error of the waveforms after the inverse STFT, times the hop's samples, so that it
             counts for each frame like the others; phase errors count here, in the others they do not.
-        relative: measure in units of each mixture's loudness, so that a soft song counts as much as a loud one. Then
-            models that differ in their `level` are measured alike, whatever it is.
+        relative: measure in units of each mixture's loudness, so that a soft song counts as much as a loud one,
+            whatever the model's `level`.
         voice_only: look at the first source alone, as the homework does.
         epsilon: of the divergences, in units of what white noise (as loud as the mixture if `relative`) has in a bin.
 
@@ -56,57 +56,75 @@ class MaskLoss:
     def __call__(self, model, batch, progress):
         """batch: mixture (batch, 1, time), sources (batch, sources, 1, time)."""
         mixture, sources = batch
-        return self.terms(model.stft, model.describe(mixture), model.stft(sources.squeeze(2)))
+        return self.terms(model.stft, model.analyse(mixture), model.stft(sources))
 
-    def terms(self, stft, found, truth):
-        """The loss of a Description, where the true spectrograms are `truth` (batch, sources, bins, frames)."""
-        scale = self.scale_of(stft, found.magnitudes)
-        masks = found.masks[:, :1] if self.voice_only else found.masks
-        truth = truth[:, : masks.shape[1]] / scale
-        error = masks * (found.spectrogram.unsqueeze(1) / scale) - truth  # complex (batch, sources, bins, frames)
+    def terms(self, stft, analysis, truth):
+        """The loss of an Analysis, where the true spectrograms are `truth` (batch, sources, 1, bins, frames)."""
+        unit = stft.noise_magnitude
+        if self.relative:
+            mixture = analysis.spectrogram * analysis.scale  # complex (batch, 1, bins, frames)
+            loudness = mixture.abs().square().mean(dim=(1, 2, 3)).sqrt()
+            unit = loudness.clamp_min(QUIET * unit).view(-1, 1, 1, 1, 1)
+        count = 1 if self.voice_only else truth.shape[1]
+        truth = truth[:, :count] / unit
+        ratio = analysis.scale.unsqueeze(1) / unit  # from the model's scale to the loss's
+        error = analysis.estimates[:, :count] * ratio - truth  # complex (batch, sources, 1, bins, frames)
         if self.kind == "waveform":
-            samples = stft.inverse(error, (truth.shape[-1] - 1) * stft.hop_length)  # (batch, sources, time)
-            loss = samples.abs().sum(1).mean() * norm_of(stft) * stft.hop_length
+            samples = stft.inverse(error, (truth.shape[-1] - 1) * stft.hop_length)  # (batch, sources, 1, time)
+            loss = samples.abs().sum(1).mean() * stft.noise_magnitude * stft.hop_length
         else:
-            loss = self.distance(truth.abs(), masks * (found.magnitudes.unsqueeze(1) / scale))
+            loss = self.distance(truth.abs(), analysis.magnitudes[:, :count] * ratio)
         with torch.no_grad():
-            powers = [part[:, 0].abs().square().sum().clamp_min(1e-9) for part in (truth, error)]
-            sdr = 10 * torch.log10(powers[0] / powers[1])
-        return {"loss": loss, "sdr": sdr}
+            signal, noise = (part[:, 0].abs().square().sum().clamp_min(1e-9) for part in (truth, error))
+        return {"loss": loss, "sdr": 10 * torch.log10(signal / noise)}
 
     def distance(self, target, estimate):
-        """Magnitudes (batch, sources, bins, frames) -> scalar."""
+        """Magnitudes (batch, sources, 1, bins, frames) -> scalar."""
         if self.kind == "kl":
             return per_frame(generalised_kl(target, estimate, self.epsilon))
         if self.kind == "reversed kl":
             return per_frame(generalised_kl(estimate, target, self.epsilon))
-        if self.kind == "l1":
-            return per_frame((target - estimate).abs())
-        return per_frame((target - estimate).square())
-
-    def scale_of(self, stft, magnitudes):
-        """Mixture magnitudes (batch, bins, frames) -> (batch, 1, 1, 1), what all magnitudes are divided by."""
-        norm = norm_of(stft)
-        if not self.relative:
-            return norm.expand(len(magnitudes), 1, 1, 1)
-        loudness = magnitudes.square().mean(dim=(1, 2)).sqrt()
-        return loudness.clamp_min(QUIET * norm).view(-1, 1, 1, 1)
+        return per_frame((target - estimate).abs() if self.kind == "l1" else (target - estimate).square())
 
 
-def norm_of(stft):
-    """The magnitude that white noise with a root mean square of 1 has in every bin."""
-    return stft.window.square().sum().sqrt()
+@dataclass
+class CarriedLoss:
+    """A MaskLoss for a model that goes on from the state it had after the chunk before: truncated BPTT within fit().
+
+    Batches are those of helpers.data.ordered; others, (mixture, sources), begin without a state and leave none. The
+    state is kept here, without its gradient, one for training and another for validation. A resumed run begins an epoch
+    as the uninterrupted one did: all streams are fresh in an epoch's first batch.
+    """
+
+    loss: MaskLoss = field(default_factory=MaskLoss)
+    states: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, model, batch, progress):
+        """batch: mixture (batch, 1, time), sources (batch, sources, 1, time), fresh (batch,): where a song begins."""
+        if len(batch) == 2:
+            return self.loss(model, batch, progress)
+        mixture, sources, fresh = batch
+        margin = model.stft.margin
+        state = begun_again(self.states.get(model.training), fresh)
+        analysis = model.analyse(mixture, state, margin)
+        if analysis.state is not None:
+            self.states[model.training] = tuple(part.detach() for part in analysis.state)
+        truth = model.stft(sources)
+        return self.loss.terms(model.stft, analysis, truth[..., margin : truth.shape[-1] - margin])
 
 
-# ---- watching noisy losses ---------------------------------------------------------------------------------------
+def begun_again(state, fresh):
+    """Return an LSTM's state (h, c), each (layers, batch, hidden), with zeros where `fresh` (batch,) is true."""
+    if state is None:
+        return None
+    return tuple(part.masked_fill(fresh.to(part.device)[:, None], 0.0) for part in state)
 
 
 def smoothed(values, eta=0.99):
     """Return the exponentially smoothed values, s_t = η s_{t-1} + (1 - η) v_t, divided by 1 - η^t.
 
     The recursion starts at s_0 = 0, and the divisor takes out what that zero weighs, so that each result is a true
-    weighted mean of the values so far, the first one v_1 itself (as Adam's moments: Kingma and Ba, 2015). Started
-    at s_1 = v_1, the first and often largest loss would keep more than a third of the weight for 1 / (1 - η) steps.
+    weighted mean of the values so far, the first one v_1 itself (as Adam's moments: Kingma and Ba, 2015).
     """
     if not 0 <= eta < 1:
         raise ValueError(f"eta lies in [0, 1), got {eta}")

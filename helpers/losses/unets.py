@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from helpers.models.audio_model import QUIETEST
 from helpers.stft import STFT
-
-ALPHAS = (1.0, 0.0, 0.5, 0.707)  # of equation (12), as the source document tried them
 
 
 def weights_of(alpha, sources):
     """Return the weight of every source: (α, 1 - α) of equation (12) for one number, else `alpha` as equation (13)'s.
 
-    Raises ValueError unless there is one a source, none below 0, and they add up to 1.
+    Raises ValueError unless there is one per source, none below 0, and they add up to 1.
     """
     weights = (alpha, 1 - alpha) if isinstance(alpha, int | float) else tuple(alpha)
     if len(weights) != sources or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-3):
@@ -25,13 +24,10 @@ def weights_of(alpha, sources):
 
 
 def magnitudes_of(model, batch):
-    """Return a model's estimates and the truth, magnitudes (batch, sources, bins, frames) on the model's own scale.
-
-    model: a spectrogram U-Net (helpers.models.spectrogram_unet).
-    """
+    """Return estimates and truth, magnitudes (batch, sources, channels, bins, frames) on the model's own scale."""
     mixture, sources = batch
-    spectrogram, scale = model.analyse(mixture)
-    return model.estimate(spectrogram.abs()), model.stft(sources.squeeze(2)).abs() / scale
+    analysis = model.analyse(mixture)
+    return analysis.magnitudes, model.stft(sources).abs() / analysis.scale.unsqueeze(1)
 
 
 @dataclass
@@ -48,7 +44,7 @@ class WeightedL1Loss:
 
     def __call__(self, model, batch, progress):
         estimates, truth = magnitudes_of(model, batch)
-        errors = (estimates - truth).abs().mean(dim=(0, 2, 3))  # (sources,)
+        errors = (estimates - truth).abs().mean(dim=(0, 2, 3, 4))  # (sources,)
         weights = weights_of(self.alpha, len(errors))
         loss = sum(weight * error for weight, error in zip(weights, errors, strict=True))
         return {"loss": loss, **dict(zip(model.sources, errors.detach(), strict=True))}
@@ -66,9 +62,9 @@ def balancing_weights(model, batches):
     """
     norms = []
     for mixture, sources in batches:
-        _, scale = model.analyse(mixture)
-        magnitudes = model.stft(sources.squeeze(2)).abs() / scale  # (batch, sources, bins, frames)
-        norms.append(magnitudes.flatten(2).norm(dim=2))
+        _, scale = model.scaled_stft(mixture)
+        magnitudes = model.stft(sources).abs() / scale.unsqueeze(1)  # (batch, sources, channels, bins, frames)
+        norms.append(magnitudes.flatten(2).norm(dim=2).cpu())  # (batch, sources)
     means = torch.cat(norms).double().mean(0).tolist() if norms else [0.0]
     if min(means) <= 0:
         raise ValueError(f"no weights balance sources of mean norms {means}: all of them must be heard")
@@ -98,16 +94,17 @@ class MultiResolutionLoss:
     resolutions: tuple = ((2048, 1024), (1024, 512), (512, 256))
     weight: float = 1.0
 
+    def __post_init__(self):
+        self.stfts = [STFT(n_fft, hop_length) for n_fft, hop_length in self.resolutions]
+
     def __call__(self, model, batch, progress):
         mixture, sources = batch
-        loudness = mixture.square().mean(dim=(1, 2)).clamp_min(1e-12).sqrt().view(-1, 1, 1, 1)
+        loudness = mixture.square().mean(dim=(1, 2)).sqrt().clamp_min(QUIETEST).view(-1, 1, 1, 1)
         error = (model(mixture) - sources) / loudness  # (batch, sources, channels, time)
-        waveform, spectra = error.abs().mean(), []
-        for n_fft, hop_length in self.resolutions:
-            stft = STFT(n_fft, hop_length).to(error.device)
-            spectra.append(stft(error).abs().mean() / stft.window.square().sum().sqrt())
-        spectrum = torch.stack(spectra).mean()
+        waveform = error.abs().mean()
+        spectrum = sum(stft(error).abs().mean() / stft.noise_magnitude for stft in self.stfts) / len(self.stfts)
         with torch.no_grad():
-            power = (sources / loudness).square().sum(dim=(2, 3))  # (batch, sources)
-            ratio = 10 * torch.log10((power + 1e-3) / (error.square().sum(dim=(2, 3)) + 1e-3))
+            signal = (sources / loudness).square().sum(dim=(2, 3))  # (batch, sources)
+            noise = error.square().sum(dim=(2, 3))
+            ratio = 10 * torch.log10((signal + 1e-3) / (noise + 1e-3))
         return {"loss": waveform + self.weight * spectrum, "waveform": waveform, "stft": spectrum, "snr": ratio.mean()}

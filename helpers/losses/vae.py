@@ -1,4 +1,8 @@
-"""The losses that the models are trained with, each one written as the equation it is."""
+"""The losses of the VAEs, each one written as the equation it is: the ELBO of images and of music.
+
+A likelihood is -log p(target; parameters) of each value, in nats. Of images it is summed over an image (per_image), of
+music over the sources of a bin (per_bin), where white noise as loud as the mixture has magnitude 1 (models.Analysis).
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from helpers.models.image_vae import condition_on_mixture
+from helpers.models.music_vae import levels_of, log_magnitudes
+from helpers.runtime import in_float32
+
+SILENCE = 1e-6  # power, -60 dB: keeps logarithms finite where a source is silent
 
 
 def per_image(values):
@@ -14,33 +22,55 @@ def per_image(values):
     return values.flatten(1).sum(dim=1).mean()
 
 
-def bernoulli_nll(mean, target):
-    """-log p(target) in nats an image, each pixel a coin that is white with probability `mean`: binary cross-entropy.
+def per_bin(values):
+    """Sum over sources, mean over all else: (batch, sources, ...) -> scalar."""
+    return values.sum(dim=1).mean()
 
-    A grey pixel is no coin's side: its cross-entropy is never 0, not even at mean = target.
+
+@in_float32
+def bernoulli_nll(target, mean):
+    """-log p(target), each pixel a coin that is white with probability `mean`: binary cross-entropy.
+
+    A grey pixel is neither 0 nor 1: its cross-entropy is never 0, not even at mean = target.
     """
-    with torch.autocast(mean.device.type, enabled=False):  # torch refuses this loss under autocast
-        return per_image(F.binary_cross_entropy(mean.float(), target, reduction="none"))
+    return F.binary_cross_entropy(mean, target, reduction="none")
 
 
-def gaussian_nll(mean, log_variance, target):
-    """-log N(target; mean, exp(log_variance)) in nats an image; `log_variance` is a tensor, or one number for all.
+def gaussian_nll(target, mean, log_variance):
+    """-log N(target; mean, exp(log_variance)); `log_variance` is a tensor, or one number for all.
 
     With one fixed number this is the squared error (L2), up to a factor and a constant.
     """
-    log_variance = torch.as_tensor(log_variance, dtype=mean.dtype, device=mean.device)
-    squares = (target - mean).square() * torch.exp(-log_variance)
-    return per_image(0.5 * (squares + log_variance + math.log(2 * math.pi)))
+    precision = torch.exp(-log_variance) if isinstance(log_variance, torch.Tensor) else math.exp(-log_variance)
+    return 0.5 * ((target - mean).square() * precision + log_variance + math.log(2 * math.pi))
 
 
-def laplace_nll(mean, scale, target):
-    """-log Laplace(target; mean, scale) in nats an image: the absolute error (L1), up to a factor and a constant."""
-    return per_image((target - mean).abs() / scale + math.log(2 * scale))
+def laplace_nll(target, mean, scale):
+    """-log Laplace(target; mean, scale), scale a number: the absolute error (L1), up to a factor and a constant."""
+    return (target - mean).abs() / scale + math.log(2 * scale)
+
+
+def local_gaussian_nll(target, log_variance):
+    """-log Nc(target; 0, v) of a complex spectrogram: every bin has a variance v (Févotte, Bertin and Durrieu, 2009).
+
+    Up to constants this is the Itakura-Saito divergence between |target|² and v.
+    """
+    power = target.abs().square() + SILENCE
+    return log_variance + power * torch.exp(-log_variance) + math.log(math.pi)
 
 
 def kl_from_standard_normal(mean, log_variance):
-    """KL( N(mean, exp(log_variance)) || N(0, 1) ) in nats an image (Kingma and Welling, 2014, appendix B)."""
+    """KL( N(mean, exp(log_variance)) || N(0, 1) ) in nats an item (Kingma and Welling, 2014, appendix B)."""
     return per_image(0.5 * (mean.square() + log_variance.exp() - 1 - log_variance))
+
+
+def elbo(reconstruction, kl, beta, warm_up=0.0, progress=1.0):
+    """Return the terms of a loss: -ELBO, where the KL's weight rises to `beta` over the part `warm_up` of the run.
+
+    beta = 1 is the ELBO itself (β-VAE: Higgins et al., 2017; warm-up: Bowman et al., 2016).
+    """
+    weight = beta * min(1.0, progress / warm_up) if warm_up else beta
+    return {"loss": reconstruction + weight * kl, "reconstruction": reconstruction, "kl": kl}
 
 
 def mean_squared_error(estimate, target):
@@ -56,8 +86,7 @@ class SupervisedVAELoss:
         likelihood: "bernoulli" (cross-entropy), "gaussian" (L2), "laplace" (L1), or "learnt" (Gaussian with the
             variances that the decoders give).
         scale: σ of "gaussian", scale of "laplace", on the pixels' range of 1.
-        beta: weight β of the KL term; 1 is the ELBO (β-VAE: Higgins et al., 2017).
-        warm_up: part of the run over which the KL's weight rises from 0 to β (Bowman et al., 2016).
+        beta, warm_up: of the KL term, see elbo().
         conditioned: weight of the squared error after the sources were conditioned on the mixture.
     """
 
@@ -70,36 +99,31 @@ class SupervisedVAELoss:
     def reconstruction(self, output, sources):
         """-log p(sources | codes), in nats an image."""
         if self.likelihood == "bernoulli":
-            return bernoulli_nll(output.means, sources)
+            return per_image(bernoulli_nll(sources, output.means))
         if self.likelihood == "laplace":
-            return laplace_nll(output.means, self.scale, sources)
+            return per_image(laplace_nll(sources, output.means, self.scale))
         if self.likelihood == "gaussian":
-            return gaussian_nll(output.means, 2 * math.log(self.scale), sources)
+            return per_image(gaussian_nll(sources, output.means, 2 * math.log(self.scale)))
         if self.likelihood == "learnt":
-            return gaussian_nll(output.means, output.log_variances, sources)
+            return per_image(gaussian_nll(sources, output.means, output.log_variances))
         raise ValueError(f"unknown likelihood '{self.likelihood}': take bernoulli, gaussian, laplace or learnt")
 
     def __call__(self, model, batch, progress):
         """batch: (mixture, first source, second source), each (batch, 1, height, width)."""
         mixture, *sources = batch
-        sources = torch.cat(sources, dim=1)
+        sources = torch.cat(sources, dim=1)  # (batch, 2, height, width)
         output = model(mixture)
         reconstruction = self.reconstruction(output, sources)
         kl = kl_from_standard_normal(output.code_means, output.code_log_variances)
-        beta = self.beta * min(1.0, progress / self.warm_up) if self.warm_up else self.beta
         learnt = self.likelihood == "learnt"  # without learnt variances both sources are equally sure of themselves
         log_variances = output.log_variances if learnt else torch.zeros_like(output.means)
         conditioned, _ = condition_on_mixture(mixture, output.means, log_variances)
-        loss = reconstruction + beta * kl
+        terms = elbo(reconstruction, kl, self.beta, self.warm_up, progress)
         if self.conditioned:
-            loss = loss + self.conditioned * per_image((conditioned - sources).square())
-        return {
-            "loss": loss,
-            "reconstruction": reconstruction,
-            "kl": kl,
-            "mse": mean_squared_error(output.means, sources),
-            "conditioned mse": mean_squared_error(conditioned, sources),
-        }
+            terms["loss"] = terms["loss"] + self.conditioned * per_image((conditioned - sources).square())
+        terms["mse"] = mean_squared_error(output.means, sources)
+        terms["conditioned mse"] = mean_squared_error(conditioned, sources)
+        return terms
 
 
 @dataclass
@@ -113,12 +137,73 @@ class BlindVAELoss:
         """batch: (mixture, ...); whatever follows the mixture is not looked at."""
         mixture = batch[0]
         output = model(mixture)
-        reconstruction = gaussian_nll(output.mixture, 2 * math.log(self.scale), mixture)
+        reconstruction = per_image(gaussian_nll(mixture, output.mixture, 2 * math.log(self.scale)))
         kl = kl_from_standard_normal(output.code_means, output.code_log_variances)
-        return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
+        return elbo(reconstruction, kl, self.beta)
 
 
 def separation_mse(model, batch, progress):
     """Mean squared error over both outputs of a model that returns the sources themselves: the U-Net's loss."""
     mixture, *sources = batch
     return {"loss": mean_squared_error(model(mixture), torch.cat(sources, dim=1))}
+
+
+@dataclass
+class MusicVAELoss:
+    """-E[log p(sources | codes)] + β·KL(q(codes | mixture) || N(0, 1)), in nats a bin of the mixture.
+
+    Args:
+        target: what of the sources the decoders are to make probable:
+            "levels": their levels, by a Gaussian around each decoder's;
+            "magnitudes": their magnitudes, by a Laplacian around the estimates', which are masked mixtures;
+            "variances": their spectrograms, by the Gaussian whose variance each decoder's level stands for;
+            "waveforms": their waveforms, by a Laplacian around those that the filter gives of the mixture, whose
+            loudness (RMS) is 1; a sample counts as a bin.
+        scale: σ of the levels (0.1 is 8 dB), and scale of the Laplacians.
+        beta, warm_up: of the KL term, see elbo().
+    """
+
+    target: str = "waveforms"
+    scale: float = 0.1
+    beta: float = 1.0
+    warm_up: float = 0.0
+
+    def reconstruction(self, model, analysis, sources):
+        """-log p(sources | codes); sources: waveforms (batch, 2, 1, time)."""
+        truth = model.stft(sources) / analysis.scale.unsqueeze(1)  # complex (batch, 2, 1, bins, frames)
+        levels = analysis.vae.sources.unsqueeze(2)  # (batch, 2, 1, bins, frames)
+        if self.target == "levels":
+            return per_bin(gaussian_nll(levels_of(truth), levels, 2 * math.log(self.scale)))
+        if self.target == "magnitudes":
+            return per_bin(laplace_nll(truth.abs(), analysis.magnitudes, self.scale))
+        if self.target == "variances":
+            return per_bin(local_gaussian_nll(truth, 2 * log_magnitudes(levels)))
+        if self.target == "waveforms":
+            loudness = analysis.scale / model.stft.noise_magnitude  # (batch, 1, 1, 1)
+            estimates = model.to_waveforms(analysis, sources.shape[-1])
+            return per_bin(laplace_nll(sources / loudness, estimates / loudness, self.scale))
+        raise ValueError(f"unknown target '{self.target}': take levels, magnitudes, variances or waveforms")
+
+    def __call__(self, model, batch, progress):
+        """batch: mixture (batch, 1, time), sources (batch, 2, 1, time)."""
+        mixture, sources = batch
+        analysis = model.analyse(mixture)
+        reconstruction = self.reconstruction(model, analysis, sources)
+        bins = analysis.spectrogram[0].numel()  # of all frames
+        kl = kl_from_standard_normal(analysis.vae.code_means, analysis.vae.code_log_variances) / bins
+        return elbo(reconstruction, kl, self.beta, self.warm_up, progress)
+
+
+@dataclass
+class BlindMusicLoss:
+    """-E[log N(x; x̂, σ²)] + β·KL: the ELBO of the mixture's levels x alone; x̂ is the mean of both decoders' levels."""
+
+    scale: float = 0.1  # σ of a level: 8 dB
+    beta: float = 1.0
+
+    def __call__(self, model, levels, progress):
+        """levels: the mixture's, (batch, 1, bins, frames)."""
+        output = model.autoencode(levels)
+        reconstruction = per_bin(gaussian_nll(levels, output.mixture, 2 * math.log(self.scale)))
+        kl = kl_from_standard_normal(output.code_means, output.code_log_variances) / levels[0].numel()
+        return elbo(reconstruction, kl, self.beta)

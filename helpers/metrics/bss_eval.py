@@ -7,7 +7,12 @@ those of all references (p). What p adds to t is interference, what e adds to p 
     SDR = |t|² / |e - t|²        SIR = |t|² / |p - t|²        SAR = |p|² / |e - p|²        (each as 10 log10, in dB)
 
 With 512 taps this is `mir_eval.separation.bss_eval_sources`, with one tap the gain-only variant of BSS Eval 2 that the
-older literature on singing voices reports. The matrix of the least-squares problem depends on the references alone.
+older literature on singing voices reports.
+
+Why not mir_eval itself: it solves the least squares anew for each estimate, some seconds per clip, and a table of
+thirty methods on 825 clips would take most of an hour. The matrix of the problem depends on the references alone, so
+it is made and factorised once per track (toeplitz.py), and an estimate costs its correlations with the references
+only. The tests compare all this with mir_eval, to 0.0001 dB.
 """
 
 from dataclasses import dataclass
@@ -19,10 +24,9 @@ from helpers.metrics.toeplitz import BlockToeplitz
 from helpers.runtime import UserError
 
 FFT_SIZE = 4096  # at least, in samples: blocks far longer than the filters waste little of a transform
-CPU_PIECE, GPU_PIECE = 2**18, 2**24  # values of spectra held at a time: a cache's worth, a kernel's worth
+CPU_PIECE, GPU_PIECE = 2**18, 2**24  # values of spectra held at a time: what fits a cache, what keeps a GPU busy
 ROUNDING = 16 * torch.finfo(torch.float64).eps  # bound of what the FFTs and sums do to an inner product, relative
 TOLERANCE = 1e-5  # of an energy: 0.00004 dB
-NO_ERROR = 1e-18  # of the estimate's energy: ratios above 180 dB are rounding alone, whatever is done
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class References:
     """The true sources of one track, prepared to score any number of estimates of them.
 
     Args:
-        references: `(sources, time)`, one channel a source. A GPU's tensors are scored on the GPU. About 10 bytes a
+        references: `(sources, time)`, one channel per source. A GPU's tensors are scored on the GPU. About 10 bytes per
             sample and source are kept.
         taps: length of the allowed distortion filters in samples; 512 is BSS Eval 3, 1 is gain-only.
         names: the sources' names, for the error messages.
@@ -63,9 +67,9 @@ class References:
         self.shape, self.taps = references.shape, taps
         self.names = list(names) if names is not None else [str(i) for i in range(len(references))]
         self.norms = references.norm(dim=1)
-        for name, norm in zip(self.names, self.norms, strict=True):
-            if not norm.isfinite():
-                raise UserError(f"the reference of source '{name}' holds NaN or infinity: mend or leave out its file")
+        for name, norm in zip(self.names, self.norms.tolist(), strict=True):
+            if not norm < torch.inf:
+                raise UserError(f"the reference of source '{name}' holds NaN or infinity: leave its file out")
         self.active = (self.norms > 0).nonzero().flatten().tolist()
         self.silent = tuple((self.norms == 0).nonzero().flatten().tolist())
         self.fft_size = max(FFT_SIZE, 1 << (4 * taps - 1).bit_length())
@@ -98,8 +102,7 @@ class References:
                 f"{tuple(self.shape)}, to the sample, got {tuple(estimates.shape)}"
             )
         shape = estimates.shape[:-1]
-        estimates = estimates.detach().reshape(-1, *self.shape)  # (methods, sources, time)
-        estimates = estimates.to(self.norms.device)
+        estimates = estimates.detach().reshape(-1, *self.shape).to(self.norms.device)  # (methods, sources, time)
         norms = torch.linalg.vector_norm(estimates, dim=-1, dtype=torch.float64)  # (methods, sources)
         if not norms.isfinite().all():
             method, source = (~norms.isfinite()).nonzero()[0].tolist()
@@ -110,9 +113,8 @@ class References:
             )
         ratios = torch.full((3, *norms.shape), torch.nan, dtype=torch.float64)
         if self.active:
-            target, distortion, interference, projection, artefacts = self._energies(
-                estimates[:, self.active], norms[:, self.active]
-            )
+            energies = self._energies(estimates[:, self.active], norms[:, self.active])
+            target, distortion, interference, projection, artefacts = energies
             found = torch.stack([target / distortion, target / interference, projection / artefacts])
             ratios[..., self.active] = 10 * torch.log10(found).cpu()
         empty = (norms == 0).cpu()
@@ -125,37 +127,27 @@ class References:
         """estimates: (methods, active, time) -> |t|², |e - t|², |p - t|², |p|² and |e - p|²: (5, methods, active).
 
         Projections are orthogonal, so all five follow from inner products and no projection need be made. As
-        differences, the small ones lose their digits; where a bound of the error says so, the projections are made.
+        differences of large numbers the small ones lose their digits: where the rounding may matter (ratios above some
+        70 dB, filters with huge coefficients), the projections are made, sample by sample.
         """
         products = self._correlate(estimates.flatten(0, 1)).unflatten(1, norms.shape)
         products = products.permute(3, 0, 1, 2)  # (taps, active references, methods, active estimates)
-        own, target, own_error = self._project_on_own(products)
-        every, projection, error = _project(self.gram, products.flatten(2))
-        every = every.unflatten(2, norms.shape)  # (taps, active references, methods, active estimates)
-        projection, error = projection.view_as(norms), error.view_as(norms) + own_error
+        pairs = [(gram, products[:, i : i + 1, :, i]) for i, gram in enumerate(self.own_grams)]
+        own, target = (torch.stack(parts, -1) for parts in zip(*(gram.project(b) for gram, b in pairs), strict=True))
+        own = own.squeeze(1)  # (taps, methods, active estimates)
+        every, projection = self.gram.project(products.flatten(2))
+        every, projection = every.unflatten(2, norms.shape), projection.view_as(norms)
         energy = norms.square()
         energies = torch.stack([target, energy - target, projection - target, projection, energy - projection])
 
-        smallest = energies[[1, 4]].amin(0) if len(self.active) == 1 else energies.amin(0)
         # |p| is at most Σ |filter|₁ |s|: the sum is what the rounding of an inner product is relative to
         references = self.norms[self.active]
         reach = norms + torch.einsum("trms,r->ms", every.abs(), references) + own.abs().sum(0) * references
-        loose = (error > torch.maximum(TOLERANCE * smallest, NO_ERROR * energy)).any(1)
-        doubtful = (error + ROUNDING * reach.square() > TOLERANCE * smallest).any(1)
+        smallest = energies[[1, 4]].amin(0) if len(self.active) == 1 else energies.amin(0)
+        doubtful = (ROUNDING * reach.square() > TOLERANCE * smallest).any(1)
         for method in doubtful.nonzero().flatten().tolist():
-            filters = own[:, method], every[:, :, method]
-            if loose[method]:
-                chosen = products[:, :, method]  # (taps, active references, active estimates)
-                own_solutions = [gram.solve(chosen[:, i : i + 1, i : i + 1]) for i, gram in enumerate(self.own_grams)]
-                filters = torch.cat(own_solutions, dim=1).squeeze(2), self.gram.solve(chosen)
-            energies[:, method] = self._make(estimates[method], *filters)
+            energies[:, method] = self._make(estimates[method], own[:, method], every[:, :, method])
         return energies
-
-    def _project_on_own(self, products):
-        """Project each estimate on its own reference: filters (taps, methods, active), energies, their errors."""
-        parts = [_project(gram, products[:, i : i + 1, :, i]) for i, gram in enumerate(self.own_grams)]
-        filters, energies, errors = (torch.stack(part, dim=-1) for part in zip(*parts, strict=True))
-        return filters.squeeze(1), energies, errors
 
     def _make(self, estimates, own, every):
         """Energies as above, (5, active), of one method's projections, filtered from the references sample by sample.
@@ -166,7 +158,7 @@ class References:
         every = torch.fft.rfft(every.permute(1, 2, 0), n=self.fft_size).unsqueeze(2)  # (active, active, 1, bins)
         energies = 0
         for piece, blocks in self._pieces(estimates):
-            spectra = self.spectra[:, piece]
+            spectra = self.spectra[:, piece]  # (active, blocks, bins)
             target = self._filtered(own * spectra)
             projection = target if len(every) == 1 else self._filtered((every * spectra.unsqueeze(1)).sum(0))
             parts = torch.stack([target, blocks - target, projection - target, projection, blocks - projection])
@@ -188,7 +180,7 @@ class References:
         return torch.fft.irfft(spectra)[..., self.taps - 1 :]
 
     def _pieces(self, signals):
-        """Cut (n, time) into blocks, some at a time: yields which blocks, and they in float64, (n, blocks, block)."""
+        """Cut (n, time) into blocks, some at a time: yields (slice of blocks, (n, blocks, block) in float64)."""
         piece = CPU_PIECE if signals.device.type == "cpu" else GPU_PIECE
         step = max(1, piece // (len(signals) * self.fft_size))
         for start in range(0, self.blocks, step):
@@ -196,12 +188,3 @@ class References:
             part = signals[:, start * self.block : stop * self.block].double()
             part = F.pad(part, (0, (stop - start) * self.block - part.shape[1]))
             yield slice(start, stop), part.unflatten(1, (-1, self.block))
-
-
-def _project(gram, products):
-    """Least squares: (taps, sources, n) -> filters of that shape, energies of what they make and their errors, (n,)."""
-    if not gram.fast:
-        filters = gram.solve(products)
-        return filters, (filters * products).sum((0, 1)), torch.full_like(products[0, 0], torch.inf)
-    filters, residual, error = gram.solve_fast(products)
-    return filters, (filters * (products + residual)).sum((0, 1)), error

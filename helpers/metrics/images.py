@@ -1,14 +1,14 @@
-"""How good is an estimate: MSE, PSNR and SSIM of images, and the bootstrap interval of any mean.
+"""How good is an estimated image: MSE, PSNR and SSIM.
 
 Every score is computed on the CPU in double precision, so that a number does not depend on the device it came from.
 """
 
-import numpy as np
 import torch
 
 from helpers.runtime import UserError
 
 PSNR_CAP = 100.0  # dB, given to identical images; half an 8-bit step of error everywhere is already 54 dB
+CHUNK = 2000  # images scored at a time
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 for the data range L = 1
 
@@ -57,7 +57,7 @@ def ssim(estimate, reference):
     return similarity.flatten(1).mean(1)
 
 
-def score_images(estimates, references, chunk=2000):
+def score_images(estimates, references):
     """Score every item of every source: `{source: {"MSE" | "PSNR" | "SSIM": (items,)}}`, and their mean as 'mean'.
 
     estimates, references: `{source: (items, channels, height, width)}` with the same sources. Item i of 'mean' is the
@@ -68,40 +68,12 @@ def score_images(estimates, references, chunk=2000):
     scores = {}
     for source, reference in references.items():
         estimate, reference = _checked(estimates[source], reference, f"'{source}'")
-        pairs = list(zip(estimate.split(chunk), reference.split(chunk), strict=True))
+        pairs = list(zip(estimate.split(CHUNK), reference.split(CHUNK), strict=True))
         error = torch.cat([mse(*pair) for pair in pairs])
         scores[source] = {"MSE": error, "PSNR": psnr_from_mse(error), "SSIM": torch.cat([ssim(*p) for p in pairs])}
     per_source = list(scores.values())
     scores["mean"] = {name: torch.stack([s[name] for s in per_source]).mean(0) for name in per_source[0]}
     return scores
-
-
-def bootstrap_interval(values, confidence=0.95, resamples=2000, seed=0):
-    """Percentile bootstrap of the mean over items: the interval `(low, high)`.
-
-    values: one finite number an item, at least two. The items are drawn with replacement `resamples` times; the
-    interval holds the middle `confidence` of the means (Efron 1979). It tells how far another draw of test items
-    would move the mean, not how far another training run would.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"the bootstrap needs one number each of at least two items, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise UserError(f"value {np.flatnonzero(~np.isfinite(values))[0]} of the scores is not finite: leave no NaN in")
-    rng = np.random.default_rng(seed)
-    rows = max(1, 1_000_000 // len(values))  # resamples at a time, for at most 8 MB of indices
-    means = [
-        values[rng.integers(0, len(values), (min(rows, resamples - start), len(values)))].mean(1)
-        for start in range(0, resamples, rows)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def mean_and_interval(values, confidence=0.95, resamples=2000, seed=0):
-    """Return `(mean, low, high)`: the mean over items and its bootstrap interval."""
-    low, high = bootstrap_interval(values, confidence, resamples, seed)
-    return float(np.asarray(values, dtype=np.float64).mean()), low, high
 
 
 def _checked(estimate, reference, name="the images"):

@@ -1,21 +1,20 @@
 """The band-split model: the separator of today's kind, small enough to be trained on two CPU cores.
 
-A spectrogram is no photograph: what 200 Hz looks like says little of what 7 kHz does. So the spectrum is cut into
-bands, narrow ones where music is dense and wide ones above, and every band has layers of its own, which turn its bins
-into a vector of features (BSRNN: Luo and Yu, 2023). From then on the picture is small, bands by frames, and the model
-looks along time and along the bands in turn, with recurrent, convolutional or attention layers (attention: BS-RoFormer,
-Lu et al., 2023). In the end every band's features become complex masks on its bins, for each source: such a mask also
-turns the phase, which one on magnitudes cannot.
+In a spectrogram, unlike in a photograph, a pattern at 200 Hz and the same pattern at 7 kHz are different things. So the
+spectrum is cut into bands, narrow ones where music is dense and wide ones above, and every band has layers of its own,
+which turn its bins into a vector of features (BSRNN: Luo and Yu, 2023). On this smaller picture, bands by frames, the
+model looks along time and along the bands in turn, with recurrent or attention layers (attention: BS-RoFormer, Lu et
+al., 2023). In the end every band's features become complex masks on its bins, for each source: such a mask also turns
+the phase, which one on magnitudes cannot.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.stft import STFT
+from helpers.models.audio_model import Analysis, AudioModel, check_choice, run_lstm
 
 SPEECH = ((1000, 125), (4000, 375), (8000, 1000))  # up to so many Hz, bands of so many Hz; for 16 kHz: 20 bands
-MUSIC = ((1000, 100), (4000, 250), (8000, 500), (16_000, 1000), (20_000, 2000), (22_050, 2050))  # 41 bands, as BSRNN's
 
 
 def band_sizes(bins, sample_rate, bands):
@@ -24,17 +23,15 @@ def band_sizes(bins, sample_rate, bands):
     bands: pairs (up to so many Hz, bands of so many Hz), rising. Bins above the last pair make one more band, and one
     that gets less than a bin is left out.
     """
-    edges, start = [], 0.0
+    edges, start = [], 0.0  # in Hz
     for end, width in bands:
         count = max(1, round((end - start) / width))
         edges += [start + (end - start) * (number + 1) / count for number in range(count)]
         start = end
-    hertz = sample_rate / (2 * (bins - 1))  # from one bin to the next
-    edges = [0, *(min(bins, round(edge / hertz)) for edge in edges if edge < sample_rate / 2), bins]
-    return [stop - start for start, stop in zip(edges, edges[1:], strict=False) if stop > start]
-
-
-# ---- layers along one axis: (sequences, length, features) -> the same, added to their input ----------------------
+    spacing = sample_rate / (2 * (bins - 1))  # in Hz, from one bin to the next
+    inner = [min(bins, round(edge / spacing)) for edge in edges if edge < sample_rate / 2]
+    borders = [0, *inner, bins]
+    return [stop - start for start, stop in zip(borders, borders[1:], strict=False) if stop > start]
 
 
 class Recurrent(nn.Module):
@@ -47,21 +44,9 @@ class Recurrent(nn.Module):
         self.last = nn.Linear(2 * features, features)
 
     def forward(self, x):
-        return x + self.last(self.lstm(self.norm(x))[0])
-
-
-class Convolution(nn.Module):
-    """Each feature's own convolution over 7 places, then two linear layers (ConvNeXt: Liu et al., 2022)."""
-
-    def __init__(self, features, dilation=1):
-        super().__init__()
-        self.along = nn.Conv1d(features, features, 7, padding=3 * dilation, dilation=dilation, groups=features)
-        self.norm = nn.LayerNorm(features)
-        self.up, self.down = nn.Linear(features, 2 * features), nn.Linear(2 * features, features)
-
-    def forward(self, x):
-        h = self.norm(self.along(x.transpose(1, 2)).transpose(1, 2))
-        return x + self.down(F.gelu(self.up(h)))
+        """(sequences, length, features) -> the same shape."""
+        h, _ = run_lstm(self.lstm, self.norm(x))  # (sequences, length, 2·features)
+        return x + self.last(h)
 
 
 def rotate(x, base=10_000.0):
@@ -81,7 +66,7 @@ def rotate(x, base=10_000.0):
 class Attention(nn.Module):
     """Attention with rotary positions, then two linear layers: the choice of BS-RoFormer.
 
-    Written out, for on a CPU in bfloat16 it is twice as fast as torch's own function on sequences as short as these.
+    Written out: on a CPU in bfloat16 it is twice as fast as torch's own function on sequences as short as these.
     """
 
     def __init__(self, features, heads=2):
@@ -95,30 +80,24 @@ class Attention(nn.Module):
         self.up, self.down = nn.Linear(features, 2 * features), nn.Linear(2 * features, features)
 
     def forward(self, x):
-        h = self.queries_keys_values(self.norm1(x))  # (sequences, length, 3·features)
-        queries, keys, values = h.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (..., heads, length, f)
-        products = rotate(queries) @ rotate(keys).transpose(-1, -2) * queries.shape[-1] ** -0.5
-        weights = products.softmax(-1).to(values.dtype)  # (sequences, heads, length, length), each row adds up to 1
-        x = x + self.last((weights @ values).transpose(1, 2).flatten(2))
+        """(sequences, length, features) -> the same shape."""
+        size = x.shape[-1] // self.heads  # features of a head
+        queries, keys, values = self.queries_keys_values(self.norm1(x)).chunk(3, dim=-1)
+        queries = queries.unflatten(-1, (self.heads, size)).transpose(1, 2)  # (sequences, heads, length, size)
+        keys = keys.unflatten(-1, (self.heads, size)).transpose(1, 2)  # the same
+        values = values.unflatten(-1, (self.heads, size)).transpose(1, 2)  # the same
+        scores = rotate(queries) @ rotate(keys).transpose(-1, -2)  # (sequences, heads, length, length)
+        weights = torch.softmax(scores / size**0.5, dim=-1)  # each row adds up to 1
+        h = weights.to(values.dtype) @ values  # (sequences, heads, length, size)
+        x = x + self.last(h.transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
-def layer(kind, features, depth):
-    """Return the layer along one axis for the block of number `depth`."""
-    if kind == "recurrent":
-        return Recurrent(features)
-    if kind == "convolution":
-        return Convolution(features, dilation=2**depth)
-    if kind == "attention":
-        return Attention(features)
-    raise ValueError(f"unknown layer '{kind}': take recurrent, convolution or attention")
-
-
-# ---- from bins to bands and back ---------------------------------------------------------------------------------
+LAYERS = {"recurrent": Recurrent, "attention": Attention}
 
 
 class BandSplit(nn.Module):
-    """One linear layer and norm a band, from the values of its bins to its features."""
+    """One linear layer and norm per band, from the values of its bins to its features."""
 
     def __init__(self, sizes, values, features):
         super().__init__()
@@ -128,12 +107,14 @@ class BandSplit(nn.Module):
 
     def forward(self, x):
         """(batch, frames, bins, values) -> (batch, bands, frames, features)."""
-        parts = zip(self.linears, self.norms, x.split(self.sizes, dim=2), strict=True)
-        return torch.stack([norm(linear(part.flatten(2))) for linear, norm, part in parts], dim=1)
+        features = []
+        for linear, norm, band in zip(self.linears, self.norms, x.split(self.sizes, dim=2), strict=True):
+            features.append(norm(linear(band.flatten(2))))  # (batch, frames, features)
+        return torch.stack(features, dim=1)
 
 
 class MaskEstimator(nn.Module):
-    """Two layers a band, from its features to the values of its bins; the second is gated, as in BSRNN."""
+    """Two layers per band, from its features to the values of its bins; the second is gated, as in BSRNN."""
 
     def __init__(self, sizes, values, features):
         super().__init__()
@@ -144,26 +125,27 @@ class MaskEstimator(nn.Module):
 
     def forward(self, x):
         """(batch, bands, frames, features) -> (batch, frames, bins, values)."""
-        parts = zip(self.norms, self.hidden, self.last, x.unbind(1), strict=True)
-        masks = [F.glu(last(torch.tanh(hidden(norm(part))))) for norm, hidden, last, part in parts]
+        masks = []
+        for norm, hidden, last, band in zip(self.norms, self.hidden, self.last, x.unbind(1), strict=True):
+            h = torch.tanh(hidden(norm(band)))  # (batch, frames, 2·features)
+            masks.append(F.glu(last(h)))  # (batch, frames, bins of the band · values)
         return torch.cat(masks, dim=-1).unflatten(-1, (-1, self.values))
 
 
-class BandSplitModel(nn.Module):
-    """Complex masks from bands; an audio model (helpers.separation.networks).
+class BandSplitModel(AudioModel):
+    """Complex masks from bands.
 
     Args:
         features: of every band and frame. blocks: pairs of layers, one along time and one along the bands.
-        across_time, across_bands: "recurrent", "convolution" or "attention".
+        across_time, across_bands: "recurrent" or "attention".
         bands: pairs (up to so many Hz, bands of so many Hz), see band_sizes().
         channels: "each", or "joint" for stereo, whose left and right are looked at together.
         add_up: what the masked mixtures leave over, or have too much, is shared among the sources, so that they add up
             to the mixture: of all changes that do it, the one of least energy. True sources add up, so the squared
             error over all of them can only become smaller.
-        sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples.
-        sources: names of what the masks give, in order.
+        settings: AudioModel's.
 
-    Along time, attention is best given chunks as long as those it was trained on; the others take any.
+    Along time, attention is best given chunks as long as those it was trained on; LSTMs take any.
     """
 
     def __init__(
@@ -175,56 +157,46 @@ class BandSplitModel(nn.Module):
         bands=SPEECH,
         channels="each",
         add_up=True,
-        sample_rate=16_000,
-        n_fft=1024,
-        hop_length=256,
-        sources=("vocals", "accompaniment"),
+        **settings,
     ):
-        super().__init__()
-        self.arguments = {
+        super().__init__(**settings)
+        self.arguments |= {
             "features": features, "blocks": blocks, "across_time": across_time, "across_bands": across_bands,
             "bands": [list(pair) for pair in bands], "channels": channels, "add_up": add_up,
-            "sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length, "sources": list(sources),
         }  # fmt: skip
-        self.channels, self.add_up, self.sample_rate, self.sources = channels, add_up, sample_rate, tuple(sources)
-        self.stft = STFT(n_fft, hop_length)
+        check_choice("layer", across_time, LAYERS)
+        check_choice("layer", across_bands, LAYERS)
+        self.channels, self.add_up = channels, add_up
         sides = {"each": 1, "joint": 2}[channels]
-        sizes = band_sizes(self.stft.bins, sample_rate, bands)
+        sizes = band_sizes(self.stft.bins, self.sample_rate, bands)
         self.split = BandSplit(sizes, 3 * sides, features)
-        self.across_time = nn.ModuleList(layer(across_time, features, depth) for depth in range(blocks))
-        self.across_bands = nn.ModuleList(layer(across_bands, features, depth) for depth in range(blocks))
-        self.masks = MaskEstimator(sizes, 2 * sides * len(sources), features)
-
-    def analyse(self, waveform):
-        """(batch, channels, time) -> its spectrogram over its scale, (batch, channels, bins, frames), and that scale.
-
-        The scale (batch, 1, 1, 1) is the magnitude of white noise as loud (RMS) as the waveform: a louder mixture gives
-        louder sources and nothing else.
-        """
-        power = waveform.square().mean(dim=(1, 2)) * self.stft.window.square().sum()
-        scale = power.clamp_min(1e-12).sqrt().view(-1, 1, 1, 1)
-        return self.stft(waveform) / scale, scale
+        self.across_time = nn.ModuleList(LAYERS[across_time](features) for _ in range(blocks))
+        self.across_bands = nn.ModuleList(LAYERS[across_bands](features) for _ in range(blocks))
+        self.masks = MaskEstimator(sizes, 2 * sides * len(self.sources), features)
 
     def masks_of(self, spectrogram):
         """Complex (batch, channels, bins, frames), over its scale -> (batch, sources, channels, bins, frames)."""
         magnitude = spectrogram.abs().clamp_min(1e-4)
-        loudness = magnitude**0.3  # as ears do: 60 dB become 18
+        loudness = magnitude**0.3  # power-law compression: a range of 60 dB becomes one of 18
         direction = spectrogram / magnitude * loudness
         values = torch.cat((direction.real, direction.imag, loudness), dim=1)  # (batch, 3·channels, bins, frames)
         h = self.split(values.permute(0, 3, 2, 1))  # (batch, bands, frames, features)
         bands, frames = h.shape[1:3]
         for across_time, across_bands in zip(self.across_time, self.across_bands, strict=True):
-            h = across_time(h.flatten(0, 1)).unflatten(0, (-1, bands))  # (batch·bands, frames, features) inside
-            h = across_bands(h.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, frames))  # (batch·frames, bands, f.)
-            h = h.transpose(1, 2)
-        masks = self.masks(h).float()  # (batch, frames, bins, sources·channels·2)
-        masks = masks.unflatten(-1, (len(self.sources), -1, 2)).permute(0, 3, 4, 2, 1, 5)
+            h = across_time(h.flatten(0, 1))  # (batch · bands, frames, features)
+            h = h.unflatten(0, (-1, bands)).transpose(1, 2)  # (batch, frames, bands, features)
+            h = across_bands(h.flatten(0, 1))  # (batch · frames, bands, features)
+            h = h.unflatten(0, (-1, frames)).transpose(1, 2)  # (batch, bands, frames, features)
+        masks = self.masks(h).float()  # (batch, frames, bins, sources · channels · 2)
+        masks = masks.unflatten(-1, (len(self.sources), -1, 2))  # (batch, frames, bins, sources, channels, 2)
+        masks = masks.permute(0, 3, 4, 2, 1, 5)  # (batch, sources, channels, bins, frames, 2)
         return torch.view_as_complex(masks.contiguous())
 
-    def forward(self, waveform):
-        """(batch, channels, time) -> (batch, sources, channels, time)."""
-        spectrogram, scale = self.analyse(waveform)
+    def analyse(self, waveform):
+        """(batch, channels, time) -> Analysis, with complex masks."""
+        spectrogram, scale = self.scaled_stft(waveform)
         masks = self.masks_of(spectrogram)
         if self.add_up:
             masks = masks + (1 - masks.sum(1, keepdim=True)) / len(self.sources)
-        return self.stft.inverse(masks * (spectrogram * scale).unsqueeze(1), waveform.shape[-1])
+        estimates = masks * spectrogram.unsqueeze(1)  # (batch, sources, channels, bins, frames)
+        return Analysis(spectrogram, scale, estimates, estimates.abs(), masks)

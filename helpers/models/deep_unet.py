@@ -1,4 +1,4 @@
-"""A U-Net whose stages also look along all frequencies at once: a lot of network for few parameters.
+"""A U-Net whose stages also look along all frequencies at once: strong for its few parameters.
 
 DeepUNet is the plain form, masks on a mixture; notebook 02's best VAE has the same body (helpers.models.music_vae).
 """
@@ -7,9 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.stft import STFT, to_decibels
+from helpers.models.audio_model import AudioModel, masked
+from helpers.stft import to_decibels
 
-FLOOR, RANGE = -60.0, 80.0  # dB over the loudness: what the network reads as 0, and from there to 1
+FLOOR, RANGE = -60.0, 80.0  # dB over white noise as loud: what the network reads as 0, and from there to 1
+
+
+def levels_of(spectrogram):
+    """Complex (..., bins, frames) over its scale -> levels: 0 at FLOOR and below, 1 at FLOOR + RANGE decibels."""
+    return (to_decibels(spectrogram.abs(), FLOOR) - FLOOR) / RANGE
 
 
 def convolution(inputs, outputs):
@@ -22,7 +28,7 @@ def convolution(inputs, outputs):
 class AcrossFrequency(nn.Module):
     """Two fully connected layers along the bins of every frame, added to the input (Choi et al., 2020).
 
-    A harmonic at one bin is heard together with those at all others, which small kernels do not reach.
+    So a harmonic is seen together with those at all other bins, which small kernels do not reach.
     """
 
     def __init__(self, channels, bins, reduction=8):
@@ -33,8 +39,9 @@ class AcrossFrequency(nn.Module):
 
     def forward(self, x):
         """(batch, channels, bins, frames) -> the same shape."""
-        h = F.relu(self.norm1(self.down(x.transpose(2, 3))))
-        return x + F.relu(self.norm2(self.up(h))).transpose(2, 3)
+        h = self.down(x.transpose(2, 3))  # (batch, channels, frames, hidden)
+        h = self.up(F.relu(self.norm1(h)))  # (batch, channels, frames, bins)
+        return x + F.relu(self.norm2(h)).transpose(2, 3)
 
 
 class Stage(nn.Module):
@@ -55,8 +62,8 @@ class DeepBody(nn.Module):
     """The levels of a mixture in, `width` features for every frame and every four bins out.
 
     The spectrum is cut into four bands which are stacked as channels: a quarter of the bins costs a quarter of the
-    computing (Liu et al., 2020). Stages go down to an eighth of the size, to see the whole, a second of music at once,
-    and back up to keep the detail.
+    computing (Liu et al., 2020). Stages go down to an eighth of the size, to see a second of music at once, and back up
+    to keep the detail.
     """
 
     bands, scales = 4, 4
@@ -73,13 +80,13 @@ class DeepBody(nn.Module):
             for scale in reversed(range(self.scales - 1))
         )
 
-    def features(self, mixture):
+    def features(self, levels):
         """(batch, 1, bins, frames) -> (batch, width, bins/4, frames), frames filled up to a multiple of 8."""
-        mixture = mixture[:, :, : self.bins]
-        mixture = F.pad(mixture, (0, -mixture.shape[-1] % 2 ** (self.scales - 1)))
-        h, skips = mixture.reshape(len(mixture), self.bands, -1, mixture.shape[-1]), []
+        levels = F.pad(levels[:, :, : self.bins], (0, -levels.shape[-1] % 2 ** (self.scales - 1)))
+        h = levels.squeeze(1).unflatten(1, (self.bands, -1))  # (batch, bands, bins/4, frames)
+        skips = []
         for scale, stage in enumerate(self.down):
-            h = stage(F.max_pool2d(h, 2) if scale else h)
+            h = stage(F.max_pool2d(h, 2) if scale else h)  # (batch, width · (scale + 1), bins/4/2^scale, ...)
             skips.append(h)
         for stage, skip in zip(self.up, skips[-2::-1], strict=True):
             h = stage(torch.cat((F.interpolate(h, scale_factor=2), skip), dim=1))
@@ -87,43 +94,34 @@ class DeepBody(nn.Module):
 
     def whole(self, values, shape):
         """(batch, k, bands, bins/4, frames) -> (batch, k, *shape): all bins again, and as many frames as there were."""
-        values = values.flatten(2, 3)[..., : shape[1]]  # (batch, k, bins of all bands, frames)
-        return F.pad(values, (0, 0, 0, shape[0] - self.bins), mode="replicate")
+        bins, frames = shape
+        values = values.flatten(2, 3)[..., :frames]  # (batch, k, bins of all bands, frames)
+        highest = values[:, :, -1:].expand(-1, -1, bins - self.bins, -1)  # repeated for the few bins left out
+        return torch.cat((values, highest), dim=2)
 
 
-class DeepUNet(nn.Module):
-    """Masks on the mixture's spectrogram by a DeepBody, a softmax over the sources; an audio model.
+class DeepUNet(AudioModel):
+    """Masks on the mixture's spectrogram by a DeepBody and a softmax over the sources.
 
     The masks lie between 0 and 1 and add up to 1, so the estimates add up to the mixture.
 
     Args:
-        width: channels at the finest scale. sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples.
-        sources: names of what the masks give, in order.
+        width: channels at the finest scale. settings: AudioModel's.
     """
 
-    channels = "each"
-
-    def __init__(self, width=32, sample_rate=16_000, n_fft=1024, hop_length=256, sources=("vocals", "accompaniment")):
-        super().__init__()
-        self.arguments = {
-            "width": width, "sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length,
-            "sources": list(sources),
-        }  # fmt: skip
-        self.sample_rate, self.sources = sample_rate, tuple(sources)
-        self.stft = STFT(n_fft, hop_length)
+    def __init__(self, width=32, **settings):
+        super().__init__(**settings)
+        self.arguments["width"] = width
         self.body = DeepBody(self.stft.bins, width)
-        self.last = nn.Sequential(convolution(width, width), nn.Conv2d(width, len(sources) * DeepBody.bands, 1))
+        self.last = nn.Sequential(convolution(width, width), nn.Conv2d(width, len(self.sources) * DeepBody.bands, 1))
 
     def masks(self, spectrogram):
-        """Complex (batch, 1, bins, frames), in units of its loudness -> masks (batch, sources, bins, frames)."""
-        levels = (to_decibels(spectrogram.abs(), FLOOR) - FLOOR) / RANGE
-        h = self.last(self.body.features(levels)).unflatten(1, (len(self.sources), -1))
-        return torch.softmax(self.body.whole(h, levels.shape[-2:]).float(), dim=1)
+        """Complex (batch, 1, bins, frames), over its scale -> masks (batch, sources, bins, frames)."""
+        h = self.last(self.body.features(levels_of(spectrogram)))  # (batch, sources · bands, bins/4, frames)
+        h = self.body.whole(h.unflatten(1, (len(self.sources), -1)), spectrogram.shape[-2:])
+        return torch.softmax(h.float(), dim=1)
 
-    def forward(self, waveform):
-        """(batch, 1, time) -> (batch, sources, 1, time)."""
-        power = waveform.square().mean(dim=(1, 2)) * self.stft.window.square().sum()
-        scale = power.clamp_min(1e-12).sqrt().view(-1, 1, 1, 1)  # the magnitude of white noise as loud
-        spectrogram = self.stft(waveform)
-        estimates = self.masks(spectrogram / scale) * spectrogram
-        return self.stft.inverse(estimates, waveform.shape[-1]).unsqueeze(2)
+    def analyse(self, waveform):
+        """(batch, 1, time) -> Analysis."""
+        spectrogram, scale = self.scaled_stft(waveform)
+        return masked(spectrogram, scale, self.masks(spectrogram).unsqueeze(2))

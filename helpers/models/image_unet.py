@@ -1,4 +1,4 @@
-"""U-Nets: the supervised reference that the VAE is measured against."""
+"""The U-Net of images: the supervised reference that the VAE is measured against."""
 
 import torch
 from torch import nn
@@ -6,10 +6,7 @@ from torch.nn import functional as F
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with batch normalisation, added to their own input (He et al., 2016).
-
-    (batch, in_channels, height, width) -> (batch, out_channels, height, width)
-    """
+    """Two 3×3 convolutions with batch normalisation, added to their own input (He et al., 2016)."""
 
     def __init__(self, in_channels, out_channels):
         super().__init__()
@@ -21,6 +18,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x):
+        """(batch, in_channels, height, width) -> (batch, out_channels, height, width)."""
         h = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.shortcut(x) + self.norm2(self.conv2(h)))
 
@@ -42,8 +40,8 @@ def feasible_interval(mixture):
 class ImageUNet(nn.Module):
     """Separate x = (a + b) / 2 into a and b (U-Net: Ronneberger, Fischer and Brox, 2015).
 
-    The last layer does not paint the source: it says where, between the two ends of the feasible interval, the first
-    source lies. The second is what remains, so that the two outputs always add up to the mixture.
+    The last layer does not give the source itself, but where it lies between the two ends of the feasible interval. The
+    second source is what remains, so that the two outputs always add up to the mixture.
 
     Args:
         channels: channels at each scale, finest first; each further scale halves height and width.
@@ -71,7 +69,7 @@ class ImageUNet(nn.Module):
         """
         h, skips = mixture, []
         for level, stage in enumerate(self.down):
-            h = stage(F.max_pool2d(h, 2) if level else h)
+            h = stage(F.max_pool2d(h, 2) if level else h)  # (batch, channels[level], height / 2^level, ...)
             skips.append(h)
         for narrow, stage, skip in zip(self.narrow, self.up, skips[-2::-1], strict=True):
             h = F.interpolate(narrow(h), scale_factor=2, mode="nearest")

@@ -26,6 +26,16 @@ class VAEOutput(NamedTuple):
     code_log_variances: torch.Tensor  # (batch, 2, *code)
 
 
+def code_gaussians(heads):
+    """Stack the four heads of an encoder, mean1, log_variance1, mean2, log_variance2, each (batch, *code).
+
+    Returns code_means and code_log_variances, each (batch, 2, *code), the latter kept within what exp() bears.
+    """
+    mean1, log_variance1, mean2, log_variance2 = (head.float() for head in heads)
+    log_variances = torch.stack((log_variance1, log_variance2), dim=1)
+    return torch.stack((mean1, mean2), dim=1), log_variances.clamp(-12, 6)
+
+
 def reparameterise(mean, log_variance):
     """Draw z ~ N(mean, exp(log_variance)) as mean + σ·ε, so that gradients reach both (Kingma and Welling, 2014)."""
     return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -137,18 +147,15 @@ class ImageVAE(nn.Module):
 
     def encode(self, mixture):
         """(batch, 1, height, width) -> code_means, code_log_variances, each (batch, 2, *code)."""
-        mean1, log_variance1, mean2, log_variance2 = (head.float() for head in self.encoder(mixture))
-        log_variances = torch.stack((log_variance1, log_variance2), dim=1)
-        return torch.stack((mean1, mean2), dim=1), log_variances.clamp(-12, 6)
+        return code_gaussians(self.encoder(mixture))
 
     def decode(self, codes):
         """(batch, 2, *code) -> means in [0, 1] and log_variances, each (batch, 2, height, width)."""
-        pixels = [decoder(codes[:, k]).float() for k, decoder in enumerate(self.decoders)]
-        means = torch.cat([torch.sigmoid(p[:, :1]) for p in pixels], dim=1)
+        pixels = [decoder(codes[:, k]) for k, decoder in enumerate(self.decoders)]
+        pixels = torch.stack(pixels, dim=1).float()  # (batch, 2 sources, 2 parameters, height, width)
         low, high = LOG_VARIANCE_RANGE
-        # a soft clamp: unlike clamp(), it leaves a gradient to come back by
-        log_variances = torch.cat([low + F.softplus(p[:, 1:] - low) for p in pixels], dim=1)
-        return means, high - F.softplus(high - log_variances)
+        log_variances = low + F.softplus(pixels[:, :, 1] - low)  # a soft clamp: it leaves a gradient beyond its ends
+        return torch.sigmoid(pixels[:, :, 0]), high - F.softplus(high - log_variances)
 
     def forward(self, mixture):
         """(batch, 1, height, width) in [0, 1] -> VAEOutput; codes are sampled in training, else their means taken."""

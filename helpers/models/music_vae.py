@@ -12,25 +12,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.deep_unet import FLOOR, RANGE, DeepBody, convolution
-from helpers.models.image_vae import reparameterise
-from helpers.stft import STFT, to_decibels
+from helpers.models.audio_model import AudioModel, check_choice, masked, painted
+from helpers.models.deep_unet import FLOOR, RANGE, DeepBody, convolution, levels_of
+from helpers.models.image_vae import code_gaussians, reparameterise
 
-# FLOOR and RANGE, in dB: what level 0 means, and from there to level 1
 LOWEST, HIGHEST = -0.25, 1.25  # levels that a decoder can give: -80 to +40 dB
-NEPERS = RANGE * math.log(10) / 20  # from level 0 to level 1 as the natural logarithm of the magnitude
 
 
-class Description(NamedTuple):
-    """What the VAE makes of a batch of mixtures: with sampled codes in training, with their means otherwise."""
+def log_magnitudes(levels):
+    """The natural logarithms of the magnitudes, over their scale, that levels stand for; the same shape."""
+    return math.log(10) / 20 * (RANGE * levels + FLOOR)
 
-    reconstruction: torch.Tensor  # (batch, 1, bins, frames), the mean of both sources' levels
-    levels: torch.Tensor  # (batch, 2, bins, frames), of the sources, one from each decoder
+
+class LevelsOutput(NamedTuple):
+    """What the VAE makes of a batch of levels: with sampled codes in training, with their means otherwise."""
+
+    mixture: torch.Tensor  # (batch, 1, bins, frames), the reconstruction: the mean of both sources' levels
+    sources: torch.Tensor  # (batch, 2, bins, frames), levels of the sources, one from each decoder
     code_means: torch.Tensor  # (batch, 2, *code), the encoder's Gaussian for each code
     code_log_variances: torch.Tensor  # (batch, 2, *code)
-
-
-# ---- dense: every few frames by themselves -----------------------------------------------------------------------
 
 
 class DenseNetwork(nn.Module):
@@ -53,9 +53,9 @@ class DenseNetwork(nn.Module):
             for _ in range(2)
         )
 
-    def encode(self, mixture):
+    def encode(self, levels):
         """(batch, 1, bins, frames) -> mean1, log_variance1, mean2, log_variance2, each (batch, latent, frames)."""
-        h = self.body(mixture.squeeze(1))
+        h = self.body(levels.squeeze(1))
         return [head(h) for head in self.heads]
 
     def decode(self, codes, shape):
@@ -63,32 +63,15 @@ class DenseNetwork(nn.Module):
         return torch.stack([decoder(codes[:, k]) for k, decoder in enumerate(self.decoders)], dim=1)
 
 
-# ---- convolutional, as the source document describes it ----------------------------------------------------------
-
-
-class ConvEncoder(nn.Module):
-    """Convolutions with ReLU, each halving bins and frames, then four convolutional heads."""
-
-    def __init__(self, latent, width, stages=3):
-        super().__init__()
-        channels = [1, *(width * 2**stage for stage in range(stages))]
-        self.body = nn.Sequential()
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
-            self.body.extend([nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()])
-        self.heads = nn.ModuleList(nn.Conv2d(channels[-1], latent, 3, padding=1) for _ in range(4))
-
-    def forward(self, mixture):
-        """(batch, 1, bins, frames) -> mean1, log_variance1, mean2, log_variance2: (batch, latent, bins/8, frames/8)."""
-        h = self.body(mixture)
-        return [head(h) for head in self.heads]
-
-
 class ConvDecoder(nn.Module):
-    """Upsampling, convolution and ReLU in stages, adaptive average pooling to the wanted size, final convolutions."""
+    """Upsampling, convolution and ReLU in stages, adaptive average pooling to the wanted size, final convolutions.
 
-    def __init__(self, latent, width, stages=3):
+    On CUDA the gradient of adaptive pooling is summed in any order: two runs differ in the last digits.
+    """
+
+    def __init__(self, latent, width):
         super().__init__()
-        channels = [latent, *(width * 2**stage for stage in reversed(range(stages)))]
+        channels = [latent, 4 * width, 2 * width, width]
         self.body = nn.Sequential()
         for inputs, outputs in zip(channels, channels[1:], strict=False):
             self.body.extend([nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()])
@@ -100,23 +83,24 @@ class ConvDecoder(nn.Module):
 
 
 class ConvNetwork(nn.Module):
-    """One ConvEncoder and two ConvDecoders: the ConvAE of the source document."""
+    """Convolutions with ReLU, each halving bins and frames, four convolutional heads, and two ConvDecoders."""
 
     def __init__(self, bins, latent, width):
         super().__init__()
-        self.encoder = ConvEncoder(latent, width)
+        self.body = nn.Sequential()
+        for inputs, outputs in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
+            self.body.extend([nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()])
+        self.heads = nn.ModuleList(nn.Conv2d(4 * width, latent, 3, padding=1) for _ in range(4))
         self.decoders = nn.ModuleList(ConvDecoder(latent, width) for _ in range(2))
 
-    def encode(self, mixture):
+    def encode(self, levels):
         """(batch, 1, bins, frames) -> mean1, log_variance1, mean2, log_variance2: (batch, latent, bins/8, frames/8)."""
-        return self.encoder(mixture)
+        h = self.body(levels)
+        return [head(h) for head in self.heads]
 
     def decode(self, codes, shape):
         """(batch, 2, latent, bins/8, frames/8) -> levels (batch, 2, *shape), before their sigmoid."""
         return torch.cat([decoder(codes[:, k], shape) for k, decoder in enumerate(self.decoders)], dim=1)
-
-
-# ---- deep: what the results are made with ------------------------------------------------------------------------
 
 
 class DeepNetwork(DeepBody):
@@ -133,12 +117,12 @@ class DeepNetwork(DeepBody):
             for _ in range(2)
         )
 
-    def encode(self, mixture):
+    def encode(self, levels):
         """(batch, 1, bins, frames) -> mean1, log_variance1, mean2, log_variance2: (batch, latent, bins/4, frames).
 
         Frames are filled up to a multiple of 8.
         """
-        h = self.features(mixture)
+        h = self.features(levels)
         return [head(h) for head in self.heads]
 
     def decode(self, codes, shape):
@@ -146,13 +130,11 @@ class DeepNetwork(DeepBody):
         return self.whole(torch.stack([decoder(codes[:, k]) for k, decoder in enumerate(self.decoders)], dim=1), shape)
 
 
-# ---- from waveform to waveforms ----------------------------------------------------------------------------------
-
 NETWORKS = {"dense": DenseNetwork, "conv": ConvNetwork, "deep": DeepNetwork}
 
 
-class MusicVAE(nn.Module):
-    """Separates a mixture into two sources with levels that a VAE gives them; an audio model.
+class MusicVAE(AudioModel):
+    """Separates a mixture into two sources with levels that a VAE gives them.
 
     Args:
         network: "dense", "conv" or "deep".
@@ -162,80 +144,33 @@ class MusicVAE(nn.Module):
             "wiener": standard deviations of two Gaussians, whose variances' ratio is the mask: a Wiener filter.
         latent: length of a code's vector, or channels of its map.
         width: units of the hidden layers, or channels at the finest scale.
-        sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples.
-        sources: names of what decoder 1 and 2 give.
+        settings: AudioModel's; decoder k gives source k.
     """
 
-    channels = "each"
-
-    def __init__(
-        self,
-        network="deep",
-        reading="wiener",
-        latent=8,
-        width=32,
-        sample_rate=16_000,
-        n_fft=1024,
-        hop_length=256,
-        sources=("vocals", "accompaniment"),
-    ):
-        super().__init__()
-        self.arguments = {
-            "network": network, "reading": reading, "latent": latent, "width": width, "sample_rate": sample_rate,
-            "n_fft": n_fft, "hop_length": hop_length, "sources": list(sources),
-        }  # fmt: skip
-        if reading not in ("spectrogram", "mask", "wiener"):
-            raise ValueError(f"unknown reading '{reading}': take spectrogram, mask or wiener")
-        self.reading, self.sample_rate, self.sources = reading, sample_rate, tuple(sources)
-        self.stft = STFT(n_fft, hop_length)
+    def __init__(self, network="deep", reading="wiener", latent=8, width=32, **settings):
+        super().__init__(**settings)
+        self.arguments |= {"network": network, "reading": reading, "latent": latent, "width": width}
+        check_choice("reading", reading, ("spectrogram", "mask", "wiener"))
+        check_choice("network", network, NETWORKS)
+        self.reading = reading
         self.network = NETWORKS[network](self.stft.bins, latent, width)
 
-    def scale_of(self, waveform):
-        """The magnitude that white noise as loud as the waveform has in every bin: (batch, 1, 1, 1), never 0.
-
-        All levels are relative to it, so that a louder mixture gives louder sources and nothing else changes.
-        """
-        power = waveform.square().mean(dim=(1, 2)) * self.stft.window.square().sum()
-        return power.clamp_min(1e-12).sqrt().view(-1, 1, 1, 1)
-
-    def levels_of(self, spectrogram):
-        """Complex (..., bins, frames) over its scale -> levels: 0 at FLOOR and below, 1 at FLOOR + RANGE."""
-        return (to_decibels(spectrogram.abs(), FLOOR) - FLOOR) / RANGE
-
-    def log_magnitudes(self, levels):
-        """The natural logarithms of the magnitudes, over the scale, that levels stand for; of what shape they are."""
-        return NEPERS * (levels + FLOOR / RANGE)
-
-    def encode(self, mixture):
-        """Levels (batch, 1, bins, frames) -> code_means, code_log_variances, each (batch, 2, *code)."""
-        mean1, log_variance1, mean2, log_variance2 = (head.float() for head in self.network.encode(mixture))
-        log_variances = torch.stack((log_variance1, log_variance2), dim=1)
-        return torch.stack((mean1, mean2), dim=1), log_variances.clamp(-12, 6)
-
-    def describe(self, mixture):
-        """Levels of a mixture (batch, 1, bins, frames) -> Description: all that the VAE itself makes of it."""
-        code_means, code_log_variances = self.encode(mixture)
+    def autoencode(self, levels):
+        """Levels of a mixture (batch, 1, bins, frames) -> LevelsOutput: the VAE itself, without its STFT."""
+        code_means, code_log_variances = code_gaussians(self.network.encode(levels))
         codes = reparameterise(code_means, code_log_variances) if self.training else code_means
         # at first about +8 dB everywhere: a variance that is too small costs far more than one that is too large
-        levels = torch.sigmoid(1 + self.network.decode(codes, mixture.shape[-2:]).float())
-        levels = LOWEST + (HIGHEST - LOWEST) * levels
-        return Description(levels.mean(dim=1, keepdim=True), levels, code_means, code_log_variances)
+        sources = torch.sigmoid(1 + self.network.decode(codes, levels.shape[-2:]).float())
+        sources = LOWEST + (HIGHEST - LOWEST) * sources
+        return LevelsOutput(sources.mean(dim=1, keepdim=True), sources, code_means, code_log_variances)
 
     def analyse(self, waveform):
-        """(batch, 1, time) -> its spectrogram over its scale, complex (batch, 1, bins, frames), and that scale."""
-        scale = self.scale_of(waveform)
-        return self.stft(waveform) / scale, scale
-
-    def read(self, levels, spectrogram):
-        """Levels (batch, 2, bins, frames) -> complex estimates of that shape; see `reading`."""
+        """(batch, 1, time) -> Analysis, with `vae`: LevelsOutput."""
+        spectrogram, scale = self.scaled_stft(waveform)
+        vae = self.autoencode(levels_of(spectrogram))
+        logs = log_magnitudes(vae.sources).unsqueeze(2)  # (batch, 2, 1, bins, frames)
         if self.reading == "spectrogram":
-            magnitude = self.log_magnitudes(levels).exp()
-            return torch.polar(magnitude, spectrogram.angle().expand_as(magnitude))
+            return painted(spectrogram, scale, logs.exp(), vae=vae)
         power = 2 if self.reading == "wiener" else 1
-        return torch.softmax(power * self.log_magnitudes(levels), dim=1) * spectrogram  # v_k / (v_1 + v_2), at any size
-
-    def forward(self, waveform):
-        """(batch, 1, time) -> (batch, 2, 1, time)."""
-        spectrogram, scale = self.analyse(waveform)
-        estimates = self.read(self.describe(self.levels_of(spectrogram)).levels, spectrogram)
-        return self.stft.inverse(estimates * scale, waveform.shape[-1]).unsqueeze(2)
+        masks = torch.softmax(power * logs, dim=1)  # v_1 / (v_1 + v_2), however large or small both are
+        return masked(spectrogram, scale, masks, vae=vae)

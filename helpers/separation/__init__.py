@@ -1,55 +1,36 @@
 """A waveform in, {source: waveform} out, and how good it is."""
 
-from helpers.separation.baselines import (
-    ICA,
-    Baseline,
-    BlindNMF,
-    Mixture,
-    MultipassHPSS,
-    OracleNMF,
-    RepetSim,
-    RobustPCA,
-    folded,
-    low_bins,
-    two_sources,
-    unfolded,
-)
-from helpers.separation.chunks import ChunkedSeparator, in_chunks
+from helpers.separation.anchors import FixedEqualiser, PublishedEstimates
+from helpers.separation.baselines import BASELINES, ICA, BlindNMF, Mixture, MultipassHPSS, OracleNMF, RepetSim
+from helpers.separation.catalogue import known_checkpoints, list_models, load_separator
+from helpers.separation.chunks import ChunkedSeparator, in_chunks, in_pieces
 from helpers.separation.cost import (
-    main,
-    measure,
+    measured_cost,
     multiply_adds,
-    noise,
     parameters,
-    peak_memory,
     separators,
     step_seconds,
     timed,
     voice_models,
 )
-from helpers.separation.evaluation import Evaluation, evaluate, evaluate_models, list_models
-from helpers.separation.networks import (
-    ModelSeparator,
-    known_checkpoints,
-    load_separator,
-    low_rate,
-    progress_line,
-    separate_file,
-    separate_files,
-    share_residual,
-    song_names,
-)
+from helpers.separation.evaluation import MULTITRACK, Evaluation, evaluate, evaluate_models
+from helpers.separation.every_speed import EverySpeed
+from helpers.separation.files import progress_line, separate_file, separate_files
+from helpers.separation.networks import ModelSeparator, share_residual
 from helpers.separation.oracles import (
     IdealBinaryMask,
     IdealRatioMask,
     IdealWienerMask,
     MaskSeparator,
     Oracle,
-    PaddedSTFT,
-    checked,
     shares,
-    window_length,
 )
-from helpers.separation.postprocess import Postprocessed, denoise, envelope, high_pass, low_pass, quiet_windows
-from helpers.separation.streaming import Streaming, overlap_add, streaming_separator
-from helpers.separation.wiener import WienerRefined, multichannel_wiener
+from helpers.separation.postprocess import (
+    Postprocessed,
+    WienerRefined,
+    denoise,
+    envelope,
+    high_pass,
+    low_pass,
+    multichannel_wiener,
+)

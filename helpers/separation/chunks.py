@@ -4,45 +4,64 @@ import torch
 
 from helpers.separation.oracles import checked
 
-CHUNK, OVERLAP = 30.0, 2.0  # seconds
+CHUNK, OVERLAP = 10.0, 1.0  # seconds
 
 
-def in_chunks(separate, waveform, chunk, overlap, progress=None):
-    """Apply `separate` to overlapping chunks of a waveform and cross-fade what it gives.
+def in_pieces(separate, read, frames, chunk, overlap, batch=1, progress=None):
+    """Separate overlapping chunks of a waveform, cross-fade their estimates, yield what is done, piece by piece.
 
     Args:
-        separate: (..., channels, frames) -> (sources, channels, frames); every chunk has `chunk` frames, or the whole
-            waveform if that is shorter.
-        waveform: (..., channels, time), any length but zero. More than two dimensions hold several waveforms, such as
-            a mixture and its sources, that `separate` needs at once.
+        separate: (chunks, ..., channels, time) -> (chunks, sources, channels, time). Every chunk has `chunk` samples,
+            or the whole waveform if that is shorter.
+        read: function of (start, stop) that returns this part of the waveform, (..., channels, stop - start). More than
+            two dimensions hold several waveforms that `separate` needs at once, such as a mixture and its sources.
+        frames: length of the waveform in samples.
         chunk, overlap: in samples, overlap at most half a chunk. The last chunk ends with the waveform, so that it has
             real samples before it and no silence behind it; it then overlaps the one before by more.
-        progress: called after each chunk with the part that is done, in (0, 1].
+        batch: how many chunks `separate` gets at a time, at most.
+        progress: called after each batch with the part that is done, in (0, 1].
 
-    Returns (sources, channels, time). Two neighbouring chunks fade into each other linearly, with weights w and 1 - w,
-    over `overlap` samples in the middle of what they share. Besides the waveform and the result, only one chunk and
-    its estimates are held. Raises ValueError for a wrong setting, or if `separate` changes the length.
+    Yields (sources, channels, any length), which one after the other make up the waveform's length. Two neighbouring
+    chunks fade into each other linearly, with weights w and 1 - w, over `overlap` samples in the middle of what they
+    share. Only one batch and its estimates are held. Raises ValueError for a wrong setting, or if `separate` changes
+    the length.
     """
-    frames = waveform.shape[-1]
     if frames == 0 or not 0 <= 2 * overlap <= chunk:
         raise ValueError(f"{frames} samples in chunks of {chunk} with {overlap} shared: none may be 0, nor too large")
     starts = [*range(0, frames - chunk, chunk - overlap), max(0, frames - chunk)]
-    ramp = (torch.arange(overlap, device=waveform.device) + 0.5) / max(1, overlap)
-    result, end = None, 0  # what is done lies before `end`
-    for number, start in enumerate(starts):
-        part = separate(waveform[..., start : start + chunk])  # (sources, channels, up to chunk)
-        channels, length = waveform[..., start : start + chunk].shape[-2:]
-        if part.shape[1:] != (channels, length):
-            raise ValueError(f"{length} samples of {channels} channels became {tuple(part.shape)}")
-        if result is None:
-            result = part.new_empty(*part.shape[:-1], frames)
-        fade = start + (end - start - overlap) // 2 if number else 0
-        stop = fade + overlap if number else 0
-        result[..., fade:stop].lerp_(part[..., fade - start : stop - start], ramp[: stop - fade])
-        end = start + part.shape[-1]
-        result[..., stop:end] = part[..., stop - start :]
+    before, done, end = None, 0, 0  # estimates that wait for their successor: samples `done` to `end` of the waveform
+    for first in range(0, len(starts), batch):
+        chunks = torch.stack([read(start, min(start + chunk, frames)) for start in starts[first : first + batch]])
+        parts = separate(chunks)
+        if parts.shape[0] != len(chunks) or parts.shape[2:] != chunks.shape[-2:]:
+            raise ValueError(f"chunks {tuple(chunks.shape)} became {tuple(parts.shape)}")
+        for start, part in zip(starts[first:], parts, strict=False):
+            if before is not None:
+                fade = max(done, start + (end - start - overlap) // 2)  # where it begins
+                ramp = (torch.arange(overlap, device=part.device) + 0.5) / max(1, overlap)
+                yield before[..., : fade - done]
+                old, new = before[..., fade - done :][..., :overlap], part[..., fade - start :][..., :overlap]
+                yield old.lerp(new, ramp)
+                done = fade + overlap
+            before, end = part[..., done - start :], start + part.shape[-1]
         if progress:
-            progress((number + 1) / len(starts))
+            progress(min(1.0, (first + batch) / len(starts)))
+    yield before
+
+
+def in_chunks(separate, waveform, chunk, overlap, batch=1, progress=None):
+    """Return (sources, channels, time): in_pieces() of a waveform (..., channels, time) that is in memory, joined."""
+    result, done = None, 0
+    frames = waveform.shape[-1]
+
+    def read(start, stop):
+        return waveform[..., start:stop]
+
+    for piece in in_pieces(separate, read, frames, chunk, overlap, batch, progress):
+        if result is None:
+            result = piece.new_empty(*piece.shape[:-1], frames)
+        result[..., done : done + piece.shape[-1]] = piece
+        done += piece.shape[-1]
     return result
 
 
@@ -50,15 +69,14 @@ class ChunkedSeparator:
     """A Separator that hands another one overlapping chunks of a song, so that memory does not grow with the song's.
 
     Beyond the waveform, the true sources and the estimates, only one chunk and what the other makes of it are held.
-    What adds up to the mixture in each chunk does so in the song. Each chunk is separated as if there were no other:
-    nothing that comes back later than a chunk is known to come back, and the seams fade over `overlap`. A song of one
-    chunk is separated as it is.
+    What adds up to the mixture in each chunk does so in the song. Each chunk is separated by itself: methods that use
+    repetition see the repetitions within one chunk only. A song of one chunk is separated as it is.
 
     Args:
         make: the other Separator's constructor, called with `sources`; of true sources, also with those of each chunk.
         sources: the names of the sources, or {name: waveform (channels, time)} where `make` takes the truth.
         chunk, overlap: in seconds.
-        progress: as in_chunks'.
+        progress: as in_pieces'.
     """
 
     def __init__(self, make, sources, chunk=CHUNK, overlap=OVERLAP, progress=None):
@@ -76,8 +94,10 @@ class ChunkedSeparator:
         if self.truth is not None:
             song = torch.cat([song, self.truth.to(waveform.device)])
 
-        def separate(chunk):
-            method = self.whole if self.truth is None else self.make(dict(zip(self.names, chunk[1:], strict=True)))
-            return torch.stack(list(method(chunk[0], sample_rate).values()))  # (sources, channels, frames)
+        def separate(chunks):  # one at a time
+            mixture, *truth = chunks[0]
+            method = self.whole if self.truth is None else self.make(dict(zip(self.names, truth, strict=True)))
+            return torch.stack(list(method(mixture, sample_rate).values()))[None]
 
-        return dict(zip(self.names, in_chunks(separate, song, chunk, overlap, self.progress), strict=True))
+        estimates = in_chunks(separate, song, chunk, overlap, progress=self.progress)
+        return dict(zip(self.names, estimates, strict=True))

@@ -1,10 +1,9 @@
-"""Separators: a waveform of any length, rate and number of channels goes in, {source: waveform} comes out.
+"""A network as a Separator: a waveform of any length, rate and number of channels in, {source: waveform} out.
 
 A Separator is a callable `(waveform, sample_rate) -> {source: waveform}` of float32 tensors (channels, time): every
-source is as long as the input, to the sample, at the same rate and with as many channels. ModelSeparator makes one of a
-network.
+source is as long as the input, to the sample, at the same rate, with as many channels, on the same device.
 
-An audio model, for it, is an nn.Module that
+An audio model, for ModelSeparator, is an nn.Module that
 
 - maps (batch, channels, time) to (batch, sources, channels, time) of the same length, at least a second long;
 - has the attributes `sample_rate` in Hz and `sources`, their names in order;
@@ -15,34 +14,17 @@ An audio model, for it, is an nn.Module that
 A model that needs a certain level or statistics takes them from the samples it is given: a chunk of some seconds.
 """
 
-import contextlib
-import os
 import re
-import shutil
-import sys
-import warnings
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from helpers.checkpoints import load_checkpoint
 from helpers.data import audio
-from helpers.runtime import BUILD, ROOT, UserError, pick_device
-from helpers.separation.baselines import BASELINES, VOICE
-from helpers.separation.chunks import ChunkedSeparator, in_chunks
+from helpers.runtime import UserError, pick_device
+from helpers.separation.chunks import CHUNK, OVERLAP, in_chunks
+from helpers.separation.oracles import checked
 
-CHUNK, OVERLAP = 10.0, 1.0  # seconds
-BLIND = ("source 1", "source 2")  # what sources are called by a method that cannot tell which is which
-FOLDERS = (ROOT / "checkpoints", BUILD / "checkpoints")  # the committed ones first, then those of trial runs
-NAMES = {  # models whose file is not called as they are, or that are missed where they are not trained yet
-    "feedforward": ("savedModel_feedforward_best.pt", "03_mask_models_lstm.ipynb"),
-    "lstm": ("savedModel_RNN_best.pt", "03_mask_models_lstm.ipynb"),
-    "mir1k-lstm": ("mir1k-lstm.pt", "03_mask_models_lstm.ipynb"),
-}
-
-
-# ---- adding up --------------------------------------------------------------------------------------------------
+GPU_SECONDS = 80.0  # of chunks that a GPU gets at a time; a CPU is as fast with one channel of one chunk
 
 
 def share_residual(estimates, mixture):
@@ -58,16 +40,14 @@ def share_residual(estimates, mixture):
     return {name: estimate + residual for name, estimate in estimates.items()}
 
 
-# ---- a network as a Separator ------------------------------------------------------------------------------------
-
-
 class ModelSeparator:
     """A Separator made of an audio model (see the top of this file).
 
     Args:
         model: moved to `device` and put into evaluation mode.
         device: a torch.device, or a name that runtime.pick_device takes.
-        chunk, overlap: in seconds of the model's rate; memory grows with the chunk, not with the song.
+        chunk, overlap: in seconds of the model's rate. The network's own memory grows with the chunk; waveform and
+            estimates are held whole (separate_file bounds these, too).
         add_up: share the residual (share_residual), so that the sources add up to the input. Off by default: then the
             sources are as the model gives them, and add up only if its masks do.
         progress: called with the part of a song that is done, in (0, 1].
@@ -83,42 +63,47 @@ class ModelSeparator:
         self.sample_rate, self.sources = model.sample_rate, tuple(model.sources)
         self.chunk, self.add_up, self.progress = max(1, round(chunk * self.sample_rate)), add_up, progress
         self.overlap = min(round(overlap * self.sample_rate), self.chunk // 2)
+        self.batch = 1 if self.device.type == "cpu" else max(1, int(GPU_SECONDS / chunk))
 
+    @torch.no_grad()
     def __call__(self, waveform, sample_rate):
         """Return {source: waveform}; waveform is (channels, time), with NaN and infinity refused (UserError)."""
-        if waveform.dim() != 2 or not waveform.numel():
-            raise ValueError(f"a waveform is (channels, time) and not empty, got {tuple(waveform.shape)}")
-        if not waveform.isfinite().all():
-            raise UserError("the waveform holds NaN or infinity: check what it was read or computed from")
-        waveform = waveform.detach().cpu().float()
-        heard = audio.resample(waveform, sample_rate, self.sample_rate)
-        frames = heard.shape[-1]
-        heard = _padded(heard, self.sample_rate)
-        with torch.no_grad():
-            found = in_chunks(self._separate, heard, self.chunk, self.overlap, self.progress)[..., :frames]
+        waveform = checked(waveform)
+        frames = waveform.shape[-1]
+        heard = audio.resample(waveform.cpu(), sample_rate, self.sample_rate)
+        padded = _padded(heard, self.sample_rate).to(self.device)  # one copy there, and one back
+        found = in_chunks(self._separate, padded, self.chunk, self.overlap, self.batch, self.progress)
+        found = found[..., : heard.shape[-1]].cpu()  # (sources, channels, time)
+        if not found.isfinite().all():
+            kind = type(self.model).__name__
+            raise UserError(f"the {kind} gave NaN or infinity: train it again, or choose another model")
         estimates = {}
         for name, estimate in zip(self.sources, found, strict=True):
-            estimate = audio.resample(estimate, self.sample_rate, sample_rate)[..., : waveform.shape[-1]]
-            estimates[name] = _padded(estimate, waveform.shape[-1])
+            estimate = audio.resample(estimate, self.sample_rate, sample_rate)[..., :frames]
+            estimates[name] = _padded(estimate, frames).to(waveform.device)
         return share_residual(estimates, waveform) if self.add_up else estimates
 
-    def _separate(self, chunk):
-        """(channels, frames) -> (sources, channels, frames), on the CPU."""
-        channels = len(chunk)
-        chunk = chunk.to(self.device)
+    def _separate(self, chunks):
+        """(chunks, channels, time) -> (chunks, sources, channels, time)."""
+        count, channels, _ = chunks.shape
         if self.model.channels == "each":
-            found = self._run(chunk.unsqueeze(1))[:, :, 0]  # (channels, sources, frames)
-            return found.transpose(0, 1).cpu()
+            found = self._all(chunks.flatten(0, 1).unsqueeze(1))  # (chunks · channels, sources, 1, time)
+            return found.squeeze(2).unflatten(0, (count, channels)).transpose(1, 2)
         if channels % 2:
-            chunk = torch.cat([chunk, chunk[-1:]])
-        found = self._run(chunk.unflatten(0, (-1, 2)))  # (pairs, sources, 2, frames)
-        found = found.transpose(0, 1).flatten(1, 2)  # (sources, channels, frames)
+            chunks = torch.cat([chunks, chunks[:, -1:]], dim=1)
+        found = self._all(chunks.unflatten(1, (-1, 2)).flatten(0, 1))  # (chunks · pairs, sources, 2, time)
+        found = found.unflatten(0, (count, -1)).transpose(1, 2).flatten(2, 3)  # (chunks, sources, 2 · pairs, time)
         if channels % 2:
-            found[:, -2] = found[:, -2:].mean(1)
-        return found[:, :channels].cpu()
+            found[:, :, -2] = found[:, :, -2:].mean(2)
+        return found[:, :, :channels]
+
+    def _all(self, batch):
+        """Run a batch at once on a GPU, one after the other on a CPU, which takes less memory and no more time."""
+        parts = batch.split(1) if self.device.type == "cpu" else (batch,)
+        return torch.cat([self._run(part) for part in parts])
 
     def _run(self, batch):
-        """(batch, channels, frames) -> (batch, sources, channels, frames), as the model gives it."""
+        """(batch, channels, time) -> (batch, sources, channels, time), as the model gives it."""
         try:
             found = self.model(batch)
         except torch.OutOfMemoryError as error:
@@ -128,16 +113,12 @@ class ModelSeparator:
             ) from error
         if found.shape != (len(batch), len(self.sources), *batch.shape[1:]):
             raise ValueError(f"the model turned {tuple(batch.shape)} into {tuple(found.shape)}")
-        if not found.isfinite().all():
-            kind = type(self.model).__name__
-            raise UserError(f"the {kind} gave NaN or infinity: train it again, or choose another model")
         return found.float()
 
 
 def _padded(waveform, frames):
     """Return a waveform of at least so many samples, with silence added behind where it is shorter."""
-    missing = frames - waveform.shape[-1]
-    return F.pad(waveform, (0, missing)) if missing > 0 else waveform
+    return F.pad(waveform, (0, max(0, frames - waveform.shape[-1])))
 
 
 def _check_contract(model):
@@ -151,151 +132,3 @@ def _check_contract(model):
         raise UserError(f"{kind} has odd sources {sources} or an odd sample rate {rate}: get its file again")
     if getattr(model, "channels", None) not in ("each", "joint"):
         raise UserError(f"{kind} does not say whether it takes channels 'each' or 'joint': update its class")
-
-
-# ---- by name -----------------------------------------------------------------------------------------------------
-
-
-def known_checkpoints():
-    """Return {name: path} of all checkpoints that lie in FOLDERS; a committed one goes before a trial run's."""
-    names = {file: name for name, (file, _) in NAMES.items()}
-    paths = [path for folder in FOLDERS for path in sorted(folder.glob("*.pt"))]
-    return {names.get(path.name, path.stem): path for path in reversed(paths)}
-
-
-def load_separator(name, device="auto", chunk=CHUNK, progress=None):
-    """Return a Separator by its name (`python -m helpers models` lists them) or by the path of its checkpoint.
-
-    Args: device, chunk, progress: as ModelSeparator's. Baselines have no use for a device, and chunks of their own;
-        those that do all at once report no progress.
-
-    Raises UserError for an unknown name, a model that is not trained yet, one of images, a file that is damaged, or an
-    oracle, which needs the true sources.
-    """
-    name = str(name)
-    path = known_checkpoints().get(name)
-    if path is None and name in BASELINES:
-        if BASELINES[name].truth:
-            command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
-            raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
-        separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
-        if isinstance(separator, ChunkedSeparator):
-            separator.progress = progress
-        return separator
-    if path is None and (Path(name).exists() or Path(name).suffix or Path(name).name != name):
-        path = Path(name)
-    if path is None:
-        raise UserError(_unknown(name))
-    model, _ = load_checkpoint(path)
-    try:
-        return ModelSeparator(model, device, chunk, progress=progress)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def _unknown(name):
-    """Return the sentence about a model that there is not, or not yet."""
-    known = ", ".join([*known_checkpoints(), *(name for name, entry in BASELINES.items() if not entry.truth)])
-    if name not in NAMES:
-        return f"there is no model '{name}': choose one of {known}, or give the path of a checkpoint"
-    file, notebook = NAMES[name]
-    train = f"train it with `python -m helpers run {notebook}`"
-    return f"the model '{name}' is not trained yet, {FOLDERS[0] / file} is missing: {train}, or choose one of {known}"
-
-
-# ---- files -------------------------------------------------------------------------------------------------------
-
-
-def song_names(paths):
-    """Return {path: name of its output folder}: the file's name without ending, or more of it where two would clash."""
-    paths = list(dict.fromkeys(Path(path) for path in paths))
-    for longer in (
-        lambda path: path.stem,
-        lambda path: path.name,
-        lambda path: f"{path.absolute().parent.name}-{path.name}",
-    ):
-        names = {path: longer(path) for path in paths}
-        if len({text.casefold() for text in names.values()}) == len(paths):
-            return names
-    raise UserError(f"{len(paths)} inputs include files of the same name: rename some, or give them in separate calls")
-
-
-def low_rate(path, sample_rate, separator):
-    """Return a sentence of warning if a file's sample rate is below a network's, else ''; a baseline has no rate.
-
-    Such a file lacks the highs of all songs that the network heard: those of 32 kHz gain little on clips of 16 kHz.
-    """
-    own = getattr(separator, "sample_rate", 0)
-    if sample_rate >= own:
-        return ""
-    return (
-        f"{path} has a sample rate of {sample_rate:,} Hz, the model one of {own:,} Hz: it may separate badly without "
-        f"the highs that it learnt from; take a model for {sample_rate:,} Hz or less, see `python -m helpers models`"
-    )
-
-
-def separate_file(path, folder, separator, add_up=False, warn=warnings.warn):
-    """Separate one audio file into `folder`/SOURCE.wav; return the files' paths.
-
-    They are 16-bit, or 32-bit floats where 16 bits would clip; all are there in the end, or none is. `add_up`: see
-    share_residual; `warn`: called with low_rate's sentence, if any. Raises UserError for an input that cannot be read
-    (see audio.read_audio) or a folder that cannot be written.
-    """
-    folder = Path(folder)
-    waveform, sample_rate = audio.read_audio(path)
-    if warning := low_rate(path, sample_rate, separator):
-        warn(warning)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
-        estimates = separator(waveform, sample_rate)
-        if add_up:
-            estimates = share_residual(estimates, waveform)
-        loudest = max(float(estimate.abs().max()) for estimate in estimates.values())
-        for name, estimate in estimates.items():
-            audio.write_audio(part / f"{name}.wav", estimate, sample_rate, "PCM_16" if loudest <= 1 else "FLOAT")
-        folder.mkdir(exist_ok=True)
-        for name in estimates:
-            os.replace(part / f"{name}.wav", folder / f"{name}.wav")
-        return [folder / f"{name}.wav" for name in estimates]
-    except UserError as error:
-        raise UserError(str(error).replace(str(part), str(folder))) from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write to {folder} ({reason}): free disk space or choose another folder") from error
-    except MemoryError as error:
-        raise UserError(f"{path} is too long for this machine's memory: cut it into parts") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def progress_line(label):
-    """Return a function of the part that is done, in (0, 1], which shows it on the terminal; None where there is none.
-
-    The line is written to standard error, over itself, and wiped out in the end.
-    """
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done):
-        text = f"{label} {done:4.0%}" if done < 1 else ""
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-    return show
-
-
-def separate_files(paths, output, separator, add_up=False, warn=warnings.warn):
-    """Separate audio files into `output`/SONG/SOURCE.wav; yield (path, files written, None or the UserError) of each.
-
-    An input that fails does not stop the others, and leaves nothing behind. add_up, warn: as separate_file's.
-    """
-    output = Path(output)
-    names, created = song_names(paths), not output.exists()
-    for path, name in names.items():
-        try:
-            yield path, separate_file(path, output / name, separator, add_up, warn), None
-        except UserError as error:
-            yield path, [], error
-    if created:
-        with contextlib.suppress(OSError):  # it holds something, or was never made
-            output.rmdir()

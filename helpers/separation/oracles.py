@@ -17,7 +17,7 @@ LEAST_FRAMES = 8  # shorter input is padded with silence and cropped again: ther
 
 
 class MaskSeparator:
-    """Base of the Separators that put one mask a source on the mixture's spectrogram; a subclass gives `masks`.
+    """Base of the Separators that put one mask per source on the mixture's spectrogram; a subclass gives `masks`.
 
     Args:
         names: the sources' names, in the order of the masks.
@@ -27,20 +27,20 @@ class MaskSeparator:
     The masks of a bin add up to one, so the estimates add up to the mixture. The phase is the mixture's.
     """
 
-    overlap = 4  # windows over each sample, where no hop_length is given
+    windows_per_sample = 4  # where no hop_length is given
 
     def __init__(self, names, n_fft=None, hop_length=None):
         self.names, self.n_fft, self.hop_length = tuple(names), n_fft, hop_length
         if not self.names:
             raise ValueError("a Separator needs the name of at least one source")
 
+    @torch.no_grad()
     def __call__(self, waveform, sample_rate):
         waveform = checked(waveform)
         stft = self.stft(sample_rate).to(waveform.device)
-        with torch.no_grad():
-            spectrogram = stft(waveform[None])[0]  # (channels, bins, frames)
-            masks = self.masks(spectrogram, sample_rate)  # (sources, channels, bins, frames)
-            estimates = [stft.inverse(mask * spectrogram, length=waveform.shape[-1]) for mask in masks]
+        spectrogram = stft(waveform)  # (channels, bins, frames)
+        masks = self.masks(spectrogram, sample_rate)  # (sources, channels, bins, frames)
+        estimates = [stft.inverse(mask * spectrogram, length=waveform.shape[-1]) for mask in masks]
         return dict(zip(self.names, estimates, strict=True))  # each (channels, time)
 
     def masks(self, spectrogram, sample_rate):
@@ -50,7 +50,7 @@ class MaskSeparator:
     def stft(self, sample_rate):
         """Return the STFT for a sample rate."""
         n_fft = self.n_fft or window_length(SECONDS, sample_rate)
-        return PaddedSTFT(n_fft, self.hop_length or n_fft // self.overlap)
+        return PaddedSTFT(n_fft, self.hop_length or n_fft // self.windows_per_sample)
 
 
 class PaddedSTFT(STFT):
@@ -67,12 +67,20 @@ def window_length(seconds, sample_rate):
 
 
 def checked(waveform):
-    """Return a waveform as float32 after a look at it: ValueError for another shape, UserError for NaN or infinity."""
+    """Return a waveform as float32; ValueError for another shape than (channels, time), UserError for NaN, infinity."""
     if waveform.dim() != 2 or not waveform.numel():
         raise ValueError(f"a waveform is (channels, time), not empty, got {tuple(waveform.shape)}")
     if not waveform.isfinite().all():
         raise UserError("the waveform to separate holds NaN or infinity: export its file again")
     return waveform.detach().float()
+
+
+def shares(magnitudes, power=2):
+    """Return masks `m_j = a_j^power / Σ a_i^power` over the first dimension; equal ones where all are silent."""
+    scaled = magnitudes / magnitudes.amax(0).clamp_min(torch.finfo(magnitudes.dtype).tiny)  # no power underflows
+    weights = scaled**power
+    total = weights.sum(0)
+    return torch.where(total > 0, weights / total.clamp_min(1e-12), 1 / len(magnitudes))
 
 
 class Oracle(MaskSeparator):
@@ -85,7 +93,7 @@ class Oracle(MaskSeparator):
     Calling it with a mixture of another shape raises ValueError.
     """
 
-    overlap = 2
+    windows_per_sample = 2
 
     def __init__(self, sources, n_fft=None, hop_length=None):
         super().__init__(sources, n_fft, hop_length)
@@ -110,7 +118,7 @@ class Oracle(MaskSeparator):
 
 
 class IdealBinaryMask(Oracle):
-    """IBM: every bin goes whole to the source that is loudest in it (Wang 2005), on a tie to the first of them."""
+    """IBM: every bin goes whole to the source that is loudest there; to the first of equals."""
 
     def share(self, magnitudes):
         loudest = magnitudes.argmax(0)
@@ -118,11 +126,7 @@ class IdealBinaryMask(Oracle):
 
 
 class IdealRatioMask(Oracle):
-    """IRM: every bin is shared out in proportion to the sources' magnitudes to the given power.
-
-    Args:
-        power: 1 for magnitudes, 2 for energies (then it is the Wiener mask; MUSDB18's tables call that one IRM2).
-    """
+    """IRM: every bin is shared out in proportion to the sources' magnitudes to a power: 1, magnitudes; 2, energies."""
 
     def __init__(self, sources, power=1, n_fft=None, hop_length=None):
         super().__init__(sources, n_fft, hop_length)
@@ -133,18 +137,10 @@ class IdealRatioMask(Oracle):
 
 
 class IdealWienerMask(IdealRatioMask):
-    """Wiener: every bin is shared out in proportion to the sources' energies, the least squares if phases are random.
+    """Wiener (MUSDB18's tables call it IRM2): shared out by energies, the least squares if phases are random.
 
     It does not know the phases: a mask made with them (or one above 1) would do better still.
     """
 
     def __init__(self, sources, n_fft=None, hop_length=None):
         super().__init__(sources, 2, n_fft, hop_length)
-
-
-def shares(magnitudes, power=2):
-    """Return masks `m_j = a_j^power / Σ a_i^power` over the first dimension; equal ones where all are silent."""
-    scaled = magnitudes / magnitudes.amax(0).clamp_min(torch.finfo(magnitudes.dtype).tiny)  # no power underflows
-    weights = scaled**power
-    total = weights.sum(0)
-    return torch.where(total > 0, weights / total.clamp_min(1e-12), 1 / len(magnitudes))

@@ -1,6 +1,22 @@
-"""What is seen and heard: figures, players, the interface."""
+"""What is seen and heard: figures, the board shown while training, drawings of architectures, players.
 
-from helpers.show.comparisons import grouped_bars, scatter
-from helpers.show.figures import LiveBoard, Picture, bars, curves, heatmap, image_grid, light, set_style
-from helpers.show.players import listen, spectrograms
-from helpers.show.sound_pictures import lines, panels, trade_off
+The separation app is in helpers.show.app: it needs the whole package, and ipywidgets.
+"""
+
+from helpers.show.board import LiveBoard, training_curves
+from helpers.show.drawing import blocks
+from helpers.show.figures import (
+    COLOURS,
+    CYCLE,
+    Picture,
+    bars,
+    grouped_bars,
+    heatmap,
+    image_grid,
+    line_plots,
+    scatter,
+    set_style,
+    spectrogram_grid,
+    trade_off,
+)
+from helpers.show.players import listen

@@ -1,29 +1,32 @@
-"""Figures and the live board: one style, the same colour for the same thing everywhere."""
+"""Figures of the notebooks in one style: images, spectrograms, curves and comparisons."""
 
 import io
-import math
-import time
 
 import matplotlib
 import numpy as np
 import PIL.Image
 import torch
-from IPython import get_ipython
-from IPython.display import Image, display, update_display
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 WIDTH = 9.0  # inches, at 100 dpi the width of a notebook's cell
-COLOURS = {  # Okabe and Ito's palette, told apart by colour-blind readers too
+CYCLE = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#4D4D4D"]  # Okabe and Ito's palette
+COLOURS = {  # a source has one colour in every figure
+    "mixture": "#4D4D4D",
     "digit": "#0072B2",
     "garment": "#D55E00",
-    "mixture": "#4D4D4D",
-    "train": "#E69F00",
-    "validation": "#009E73",
+    "vocals": "#0072B2",
+    "accompaniment": "#D55E00",
+    "drums": "#009E73",
+    "bass": "#E69F00",
+    "other": "#CC79A7",
 }
-CYCLE = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#4D4D4D"]
-HEAVY = 100_000  # bytes of a figure from which on it is packed into few colours
-GAP = 2  # white pixels between two pictures of a grid
+LARGE = 100_000  # bytes of a PNG from which on it is reduced to few colours
+GAP = 2  # white pixels between two images of a grid
+LABEL_SIDES = [  # where a point's label may stand: offset in points to the right and upwards, and its alignment
+    (7, 3, "left"), (7, -11, "left"), (-7, 3, "right"), (-7, -11, "right"), (0, 9, "center"), (0, -17, "center"),
+]  # fmt: skip
+SHADES = matplotlib.colormaps["magma"].resampled(64)  # more shades would only make the PNG larger
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
@@ -50,7 +53,7 @@ STYLE = {
 
 
 class Picture(Figure):
-    """A figure that a notebook shows once, where it is a cell's last line or passed to display(), and never twice.
+    """A figure that a notebook shows once: as the last line of a cell, or by display().
 
     Figures made by pyplot are also shown at the end of their cell and stay in memory until they are closed.
     """
@@ -61,19 +64,16 @@ class Picture(Figure):
     def _repr_png_(self):
         png = io.BytesIO()
         self.savefig(png, format="png", bbox_inches="tight")
-        return png.getvalue() if png.tell() < HEAVY else light(png)
+        return png.getvalue() if png.tell() < LARGE else with_few_colours(png)
 
 
-def light(png, colours=128):
-    """Return the bytes of a PNG in few colours, read from an open file: pictures of sound are noise, hard to pack."""
-    few = (
-        PIL.Image.open(png)
-        .convert("RGB")
-        .quantize(colours, PIL.Image.Quantize.MAXCOVERAGE, dither=PIL.Image.Dither.NONE)
-    )
-    packed = io.BytesIO()
-    few.save(packed, format="png", optimize=True)
-    return packed.getvalue()
+def with_few_colours(png, colours=128):
+    """Return the bytes of a PNG (an open file) with fewer colours: noise-like spectrograms then take half the space."""
+    method, dither = PIL.Image.Quantize.MAXCOVERAGE, PIL.Image.Dither.NONE
+    reduced = PIL.Image.open(png).convert("RGB").quantize(colours, method, dither=dither)
+    content = io.BytesIO()
+    reduced.save(content, format="png", optimize=True)
+    return content.getvalue()
 
 
 def set_style():
@@ -81,87 +81,147 @@ def set_style():
     matplotlib.rcParams.update(STYLE)
 
 
-def image_grid(rows, title=None, captions=None):
-    """Show rows of images, each row labelled at its left.
+def colour_of(name, default="black"):
+    """Return the colour of the source whose name `name` contains, else `default`."""
+    return next((colour for source, colour in COLOURS.items() if source in name.lower()), default)
 
-    rows: `{label: (n, 28, 28) or (n, 1, 28, 28)}`, the same n in each; black is 0 and white is 1, in every picture
-    alike. captions: n short texts above the columns. Returns the figure; raises ValueError for unequal rows.
+
+# ---- images and spectrograms -------------------------------------------------------------------------------------
+
+
+def image_grid(rows, captions=None):
+    """Show rows of images, each row labelled at its left; black is 0 and white is 1 in every image.
+
+    rows: `{label: (n, height, width) or (n, 1, height, width)}`, the same shape in each. captions: n short texts above
+    the columns. Returns the figure; raises ValueError for rows of different shapes.
     """
-    _, (height, width, count) = _stacks(rows)
-    scale = min(0.9, (WIDTH - 1.6) / count)  # inches a picture
-    above = (0.35 if title else 0.1) + (0.3 if captions else 0)
+    count, height, width = image_stack(rows).shape[1:]
+    scale = min(0.9, (WIDTH - 1.6) / count)  # inches per image
+    above = 0.4 if captions else 0.1
     fig = Picture(1.6 + scale * count, above + scale * len(rows) * height / width, "compressed")
-    axes = fig.subplots()
-    _draw_grid(axes, rows, captions)
-    if title:
-        fig.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    draw_image_grid(fig.subplots(), rows, captions)
     return fig
 
 
-def curves(history, terms=("loss",), labels=None, title=None, log=False):
-    """Show the training and the validation curve of each term, one panel a term, with the best epoch marked.
-
-    history: `{"epoch": [...], "train": {term: [...]}, "validation": {term: [...]}}`. labels: `{term: y-axis text}`,
-    to say the unit. The best epoch is that of the lowest validation 'loss'. log: a logarithmic axis, used in those
-    panels whose values are all positive and differ threefold or more. Returns the figure.
-    """
-    fig = Picture(min(WIDTH, 5.5 if len(terms) == 1 else 4.2 * len(terms)), 3.2)
-    panels = fig.subplots(1, len(terms), squeeze=False)[0]
-    for axes, term in zip(panels, terms, strict=True):
-        _draw_curves(axes, history, term, (labels or {}).get(term, term), log)
-    if title:
-        fig.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    return fig
+def image_stack(rows):
+    """Return the images of a grid as one array (rows, n, height, width)."""
+    stacks = [torch.as_tensor(images).detach().cpu().float() for images in rows.values()]
+    stacks = [stack[:, 0] if stack.ndim == 4 else stack for stack in stacks]
+    shapes = {label: tuple(stack.shape) for label, stack in zip(rows, stacks, strict=True)}
+    if len(set(shapes.values())) != 1 or any(stack.ndim != 3 or 0 in stack.shape for stack in stacks):
+        raise ValueError(f"a grid needs rows of one shape (n, height, width), got {shapes}")
+    return torch.stack(stacks).numpy()
 
 
-def heatmap(matrix, row_names, column_names, label, title=None, digits=1, row_label=None, column_label=None):
-    """Show a matrix as coloured cells with their values; a NaN cell, which had no items, stays empty.
-
-    matrix: `(rows, columns)`; label: what the values are, with their unit; row_label, column_label: what the
-    rows and columns are. Returns the figure; raises ValueError if the names do not fit the matrix.
-    """
-    matrix = np.asarray(matrix, dtype=float)
-    if matrix.shape != (len(row_names), len(column_names)):
-        raise ValueError(f"a matrix of {matrix.shape} with {len(row_names)} row and {len(column_names)} column names")
-    fig = Picture(WIDTH, 1.5 + 0.38 * len(row_names))
-    axes = fig.subplots()
-    picture = axes.imshow(np.ma.masked_invalid(matrix), cmap="cividis", aspect="auto")
-    for (row, column), value in np.ndenumerate(matrix):
-        if math.isfinite(value):
-            colour = "white" if picture.norm(value) < 0.5 else "black"
-            text = f"{value:.{digits}f}".replace("-", "−")
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    long_names = max(len(str(name)) for name in column_names) > 110 / len(column_names)
-    turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long_names else {}
-    axes.set_xticks(range(len(column_names)), [str(name) for name in column_names], **turned)
-    axes.set_yticks(range(len(row_names)), [str(name) for name in row_names])
-    axes.set(xlabel=column_label, ylabel=row_label)
+def draw_image_grid(axes, rows, captions=None, interpolation="nearest"):
+    """Draw what image_grid shows into given axes, as one image with white gaps."""
+    images = image_stack(rows)
+    height, width = images.shape[2] + GAP, images.shape[3] + GAP  # of an image and the gap after it
+    padded = np.pad(images, ((0, 0), (0, 0), (0, GAP), (0, GAP)), constant_values=1)
+    canvas = padded.transpose(0, 2, 1, 3).reshape(len(rows) * height, -1)[:-GAP, :-GAP]
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
+    axes.set_yticks([row * height + (height - GAP) / 2 for row in range(len(rows))], rows)
+    for text in axes.get_yticklabels():
+        text.set_color(colour_of(text.get_text()))
+    axes.set_xticks([])
+    if captions:
+        axes.set_xticks([column * width + (width - GAP) / 2 for column in range(images.shape[1])], captions)
+        axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.grid(False)
-    fig.colorbar(picture, ax=axes, label=label, pad=0.02).outline.set_visible(False)
-    if title:
-        axes.set_title(title)
+
+
+def spectrogram_grid(spectrograms, sample_rate, label, limits, highest=None, start=0.0, columns=3):
+    """Show spectrograms or masks side by side, with the same axes and the same colours for the same value.
+
+    Args:
+        spectrograms: {title: (values (bins, frames), n_fft, hop_length)}; each may have an STFT of its own. Frame f is
+            centred on sample f * hop_length, bin k on k * sample_rate / n_fft.
+        label: what the values are, with their unit. limits: the values of the darkest and of the brightest colour.
+        highest: frequency in Hz up to which they are shown; None: half the sample rate.
+        start: the time in seconds of the first frame. columns: spectrograms in a row.
+
+    Returns the figure; raises ValueError for values that do not fit n_fft.
+    """
+    columns = min(columns, len(spectrograms))
+    rows = -(-len(spectrograms) // columns)
+    fig = Picture(WIDTH, 0.7 + 2.5 * rows)
+    places = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, (title, (values, n_fft, hop_length)) in zip(places.flat, spectrograms.items(), strict=False):
+        values = torch.as_tensor(values).detach().cpu().float()
+        if values.dim() != 2 or len(values) != n_fft // 2 + 1:
+            raise ValueError(f"'{title}': {tuple(values.shape)} is not ({n_fft // 2 + 1} bins, frames)")
+        image = draw_spectrogram(axes, values, sample_rate, n_fft, hop_length, limits, highest, start)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlim(start, start + (values.shape[1] - 1) * hop_length / sample_rate)
+    for axes in places.flat[len(spectrograms) :]:
+        axes.set_visible(False)
+    for column in range(columns):  # the lowest of each column has the labels of the time axis
+        places[(len(spectrograms) - 1 - column) // columns, column].tick_params(labelbottom=True)
+    fig.supylabel("frequency in kHz", fontsize=10)
+    fig.supxlabel("time in s", fontsize=10)
+    fig.colorbar(image, ax=places, label=label, pad=0.015).outline.set_visible(False)
     return fig
 
 
-def bars(labels, means, lows, highs, label, title=None, digits=2):
+def draw_spectrogram(axes, values, sample_rate, n_fft, hop_length, limits, highest, start):
+    """Draw values (bins, frames) into axes in kHz and s, each bin and frame centred where it belongs."""
+    bins, frames = values.shape
+    width, height = hop_length / sample_rate, sample_rate / n_fft / 1000  # of one value, in s and kHz
+    edges = (start - width / 2, start + (frames - 0.5) * width, -height / 2, (bins - 0.5) * height)
+    image = axes.imshow(
+        values.numpy(), cmap=SHADES, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto", extent=edges,
+        interpolation="antialiased",
+    )  # fmt: skip
+    axes.set_ylim(0, (highest or sample_rate / 2) / 1000)
+    axes.grid(False)
+    return image
+
+
+# ---- curves and comparisons --------------------------------------------------------------------------------------
+
+
+def line_plots(plots, marks=None, legend=None):
+    """Show plots side by side; a name has one colour in all of them, and there is one legend for all.
+
+    plots: {title: (x label, y label, {name: (x values, y values)})}. marks: {x: text} for dotted vertical lines in
+    every plot. legend: the legend's title. Returns the figure.
+    """
+    fig = Picture(WIDTH, 3.2)
+    names = list(dict.fromkeys(name for _, _, curves in plots.values() for name in curves))
+    drawn = {}
+    places = fig.subplots(1, len(plots), squeeze=False)[0]
+    for axes, (title, (x_label, y_label, curves)) in zip(places, plots.items(), strict=True):
+        for name, (x, y) in curves.items():
+            colour = COLOURS.get(name, CYCLE[names.index(name) % len(CYCLE)])
+            (drawn[name],) = axes.plot(x, y, color=colour, linewidth=1.4)
+        for x, text in (marks or {}).items():
+            axes.axvline(x, color="black", linewidth=0.9, linestyle=":")
+            axes.text(x, 1, f" {text}", transform=axes.get_xaxis_transform(), va="top", fontsize=9)
+        axes.set(xlabel=x_label, ylabel=y_label, title=title)
+        axes.margins(x=0)
+    fig.legend(drawn.values(), drawn, title=legend, loc="outside right upper")
+    return fig
+
+
+def bars(labels, means, lows, highs, label):
     """Show horizontal bars from top to bottom with their intervals and values.
 
-    lows, highs: ends of each interval, NaN where there is none; label: what the values are, with their unit.
+    lows, highs: ends of each interval, NaN where there is none. label: what the values are, with their unit.
     Returns the figure.
     """
     means, lows, highs = (np.asarray(numbers, dtype=float) for numbers in (means, lows, highs))
-    fig = Picture(WIDTH, 0.9 + (0.3 if title else 0) + 0.36 * len(labels))
+    fig = Picture(WIDTH, 0.9 + 0.36 * len(labels))
     axes = fig.subplots()
     places = np.arange(len(labels))
     axes.barh(places, means, height=0.62, color=CYCLE[0], alpha=0.85)
-    errors = np.stack([means - lows, highs - means])
-    axes.errorbar(means, places, xerr=errors, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
+    intervals = np.stack([means - lows, highs - means])
+    axes.errorbar(means, places, xerr=intervals, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
     for place, mean, low, high in zip(places, means, lows, highs, strict=True):
-        end = np.nanmax([mean, high, 0]) if mean >= 0 else np.nanmin([mean, low])
+        end = np.nanmax([mean, high]) if mean >= 0 else np.nanmin([mean, low])
         offset, side = (6, "left") if mean >= 0 else (-6, "right")
-        text = f"{mean:.{digits}f}".replace("-", "−")
+        text = f"{mean:.2f}".replace("-", "−")
         axes.annotate(text, (end, place), (offset, 0), textcoords="offset points", va="center", ha=side)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.margins(x=0.12)
@@ -171,147 +231,94 @@ def bars(labels, means, lows, highs, label, title=None, digits=2):
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
-    if title:
-        axes.set_title(title)
     return fig
 
 
-class LiveBoard:
-    """What a training loop calls after each epoch: one printed line, and one figure redrawn every so many epochs.
+def grouped_bars(values, groups, label):
+    """Show bars side by side in groups, each name in one colour.
 
-    epochs: how many there will be, if known; every: redraw after this many (the first and the last are drawn too);
-    pictures: called at each redrawing, returns rows for `image_grid` (about eight columns look well); label: the
-    loss and its unit; log: a logarithmic loss axis; terms: further terms of the history, each drawn below the loss.
-    Without a notebook it only prints. The saved notebook keeps the lines and the last figure: the figure is replaced
-    under its display id, nothing is cleared.
+    values: {name: one value per group, NaN for none}. groups: their names. label: what the values are, with their unit.
+    Returns the figure; raises ValueError where there is not one value per group.
     """
-
-    def __init__(self, epochs=None, every=1, pictures=None, label="loss", log=False, terms=()):
-        if every < 1:
-            raise ValueError(f"every must be at least 1 epoch, got {every}")
-        self.epochs, self.every, self.pictures, self.label, self.log = epochs, every, pictures, label, log
-        self.terms = ("loss", *terms)
-        self.shown = None  # the display id of the figure, once there is one
-        self.printed = 0  # epochs whose line is out
-        self.bar = None  # the display id of the bar of steps, once there is one
-
-    def __call__(self, epoch, history):
-        """epoch: counted from 1; history: as for `curves`, with the seconds of each epoch under 'seconds'."""
-        due = self.shown is None or epoch % self.every == 0 or epoch == self.epochs
-        if due and _in_notebook():
-            self._show(self.figure(history))
-        for done in range(self.printed, len(history["epoch"])):  # several on resuming a run, else one
-            self._print(done, history)
-        self.printed = len(history["epoch"])
-
-    def watch(self, batches, total):
-        """Yield the `total` batches of an epoch; meanwhile a line of text shows how many are done, about every second.
-
-        Nothing is left of that line in the saved notebook.
-        """
-        due = time.monotonic() + 1
-        for done, batch in enumerate(batches):
-            if time.monotonic() >= due and _in_notebook():
-                part = 30 * done // total
-                self._show_bar(f"{'█' * part}{'░' * (30 - part)} {done} of {total} steps")
-                due = time.monotonic() + 1
-            yield batch
-        if self.bar is not None:
-            self._show_bar("")
-
-    def figure(self, history):
-        """Return the board as it stands: losses at the left, pictures at the right."""
-        rows = self.pictures() if self.pictures else None
-        if not rows:
-            return curves(history, self.terms, labels={"loss": self.label}, log=self.log)
-        _, (height, width, count) = _stacks(rows)
-        share = WIDTH * 0.62
-        tall = max(2.8, 1.9 * len(self.terms))
-        fig = Picture(WIDTH, max(tall, 0.3 + (share - 1.2) / count * len(rows) * height / width))
-        places = fig.add_gridspec(len(self.terms), 2, width_ratios=[WIDTH - share, share])
-        for row, term in enumerate(self.terms):
-            losses = fig.add_subplot(places[row, 0])
-            _draw_curves(losses, history, term, self.label if term == "loss" else term, self.log)
-            losses.set_xlim(0, self.epochs)
-        grid = fig.add_subplot(places[:, 1])
-        _draw_grid(grid, rows, interpolation="hanning")  # the pictures are too small to keep every pixel square
-        grid.set_title(f"after epoch {history['epoch'][-1]}")
-        return fig
-
-    def _print(self, done, history):
-        epoch, seconds = history["epoch"][done], history["seconds"][done]
-        of = f"{epoch:{len(str(self.epochs))}d}/{self.epochs}" if self.epochs else f"{epoch:3d}"
-        train, validation = history["train"]["loss"][done], history["validation"]["loss"][done]
-        print(f"epoch {of}  train {train:<#9.4g} validation {validation:<#9.4g} {seconds:6.1f} s", flush=True)
-
-    def _show_bar(self, text):
-        if self.bar is None:
-            self.bar = display({"text/plain": text}, raw=True, display_id=True).display_id
-        else:
-            update_display({"text/plain": text}, raw=True, display_id=self.bar)
-
-    def _show(self, fig):
-        picture = Image(data=fig._repr_png_(), format="png")
-        if self.shown is None:
-            self.shown = display(picture, display_id=True).display_id
-        else:
-            update_display(picture, display_id=self.shown)
+    fig = Picture(WIDTH, 3.6)
+    axes = fig.subplots()
+    width = 0.84 / len(values)
+    for number, (name, heights) in enumerate(values.items()):
+        if len(heights) != len(groups):
+            raise ValueError(f"'{name}' has {len(heights)} values for {len(groups)} groups")
+        places = np.arange(len(groups)) + (number - (len(values) - 1) / 2) * width
+        axes.bar(places, heights, 0.9 * width, label=name, color=COLOURS.get(name, CYCLE[number % len(CYCLE)]))
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(label)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(False, axis="x")
+    fig.legend(loc="outside upper center", ncols=min(len(values), 4))
+    return fig
 
 
-def _in_notebook():
-    return getattr(get_ipython(), "kernel", None) is not None
+def heatmap(matrix, row_names, column_names, label, row_label=None, column_label=None):
+    """Show a matrix as coloured cells with their values; a NaN cell, which had no items, stays empty.
 
-
-def _stacks(rows):
-    """Check the rows of a grid; return `{label: array (n, height, width)}` and (height, width, n)."""
-    stacks = {label: torch.as_tensor(images).detach().cpu().float().numpy() for label, images in rows.items()}
-    stacks = {label: stack[:, 0] if stack.ndim == 4 else stack for label, stack in stacks.items()}
-    shapes = {label: stack.shape for label, stack in stacks.items()}
-    if len(set(shapes.values())) != 1 or any(len(shape) != 3 or 0 in shape for shape in shapes.values()):
-        raise ValueError(f"a grid needs rows of one shape (n, height, width), got {shapes}")
-    count, height, width = next(iter(shapes.values()))
-    return stacks, (height, width, count)
-
-
-def _draw_grid(axes, rows, captions=None, interpolation="nearest"):
-    stacks, (height, width, count) = _stacks(rows)
-    canvas = np.ones((len(stacks) * (height + GAP) - GAP, count * (width + GAP) - GAP))
-    for row, stack in enumerate(stacks.values()):
-        top = row * (height + GAP)
-        for column, image in enumerate(stack):
-            left = column * (width + GAP)
-            canvas[top : top + height, left : left + width] = image
-    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
-    axes.set_yticks([row * (height + GAP) + height / 2 for row in range(len(rows))], rows)
-    for text in axes.get_yticklabels():
-        named = [colour for name, colour in COLOURS.items() if name in text.get_text().lower()]
-        text.set_color(named[0] if named else "black")
-    if captions:
-        axes.set_xticks([column * (width + GAP) + width / 2 for column in range(count)], captions)
-        axes.xaxis.tick_top()
-    else:
-        axes.set_xticks([])
+    matrix: `(rows, columns)`. label: what the values are, with their unit. row_label, column_label: what the rows and
+    columns are. Returns the figure; raises ValueError if the names do not fit the matrix.
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    if matrix.shape != (len(row_names), len(column_names)):
+        raise ValueError(f"a matrix of {matrix.shape} with {len(row_names)} row and {len(column_names)} column names")
+    fig = Picture(WIDTH, 1.5 + 0.38 * len(row_names))
+    axes = fig.subplots()
+    image = axes.imshow(np.ma.masked_invalid(matrix), cmap="cividis", aspect="auto")
+    for (row, column), value in np.ndenumerate(matrix):
+        if np.isfinite(value):
+            colour = "white" if image.norm(value) < 0.5 else "black"
+            text = f"{value:.1f}".replace("-", "−")
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(column_names)), column_names)
+    axes.set_yticks(range(len(row_names)), row_names)
+    axes.set(xlabel=column_label, ylabel=row_label)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.grid(False)
+    fig.colorbar(image, ax=axes, label=label, pad=0.02).outline.set_visible(False)
+    return fig
 
 
-def _draw_curves(axes, history, term, label, log):
-    epochs = history["epoch"]
-    train, validation = history["train"][term], history["validation"][term]
-    marker = "o" if len(epochs) < 3 else None  # a line of one point shows nothing
-    for name, values in (("train", train), ("validation", validation)):
-        axes.plot(epochs, values, color=COLOURS[name], marker=marker, markersize=3, label=name)
-    axes.set_xlabel("epoch")
-    losses = np.asarray(history["validation"]["loss"], dtype=float)
-    if np.isfinite(losses).any():
-        best = int(np.nanargmin(losses))
-        axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
-        axes.plot(epochs[best], validation[best], "o", color=COLOURS["validation"], markeredgecolor="black")
-        axes.set_xlabel(f"epoch (best: {epochs[best]}, {validation[best]:.4g})")
-    if log and 0 < 3 * min([*train, *validation]) < max([*train, *validation]):
-        axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlim(left=0)
-    axes.set_ylabel(label)
-    axes.legend()
+def scatter(points, x_label, y_label):
+    """Show points {group: [(x, y), ...]}, each group in a colour of its own. Returns the figure."""
+    fig = Picture(0.6 * WIDTH, 3.4)
+    axes = fig.subplots()
+    for number, (name, pairs) in enumerate(points.items()):
+        x, y = np.asarray(pairs, dtype=float).reshape(-1, 2).T
+        axes.scatter(x, y, s=28, alpha=0.85, label=name, color=CYCLE[number % len(CYCLE)])
+    axes.set(xlabel=x_label, ylabel=y_label)
+    if len(points) > 1:
+        axes.legend()
+    return fig
+
+
+def trade_off(points, x_label, y_label, title):
+    """Show named points {name: (x, y, low, high, colour)}, low to high an interval of y, over a logarithmic x axis.
+
+    Each name stands on a side of its point where it covers nothing, if there is such a side. Returns the figure.
+    """
+    fig = Picture(WIDTH, 5.4)
+    axes = fig.subplots()
+    for x, y, low, high, colour in points.values():
+        axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, elinewidth=1)
+    axes.set(xscale="log", xlabel=x_label, ylabel=y_label, title=title)
+    axes.margins(x=0.15, y=0.08)
+    axes.xaxis.set_major_formatter("{x:g}")
+    fig.draw_without_rendering()  # from here on positions in pixels are known
+    centres = [axes.transData.transform(point[:2]) for point in points.values()]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
+    for number, (name, (x, y, _, _, colour)) in enumerate(points.items()):
+        others = taken[:number] + taken[number + 1 :]
+        text = axes.annotate(name, (x, y), textcoords="offset points", xytext=(0, 0), fontsize=9, color=colour)
+        for right, up, alignment in LABEL_SIDES:
+            text.set(position=(right, up), horizontalalignment=alignment)
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in others):
+                break
+        taken.append(box)
+    return fig

@@ -1,0 +1,176 @@
+"""Which program reads an audio file: libsndfile where it can read all of it, else ffmpeg, which unpacks it to WAV.
+
+open_sound() alone decides, by a file's content and not by its ending. libsndfile reads WAV, FLAC, OGG, MP3 and AIFF
+(torchaudio's own reader needs TorchCodec), ffmpeg everything else: M4A, videos, the .stem.mp4 files of MUSDB18, MP3
+files that do not say how long they are.
+
+What ffmpeg unpacks lies in the cache, build/cache, which may be deleted at any time (`make clean` does). Where the
+project's folder is read-only, a temporary folder takes its place, which is removed when the program ends.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import soundfile
+
+from helpers import runtime
+from helpers.runtime import UserError
+
+# The first frame of an MP3 file that says how many frames and bytes it has; "Info" is Xing's for a constant rate.
+XING = rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0[\3\7\x0b\x0f](?P<frames>.{4})(?P<size>.{4})"
+VBRI = rb"\xff[\xe2-\xff].{34}VBRI.{6}(?P<size>.{4})(?P<frames>.{4})"
+
+
+def open_sound(path):
+    """Return a SoundFile of all that an audio file holds: of the file itself, or of what ffmpeg unpacked from it.
+
+    Raises UserError if the file is missing or empty, or if neither program can read it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the audio files in it")
+    if not path.exists():
+        raise UserError(f"there is no file {path}: check its name")
+    if not path.is_file():
+        raise UserError(f"{path} is a pipe or a device, which has no length: save it to a file first, and give that")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} may not be read: change its permissions")
+    with open(path, "rb") as file:
+        beginning = file.read(512).lstrip().lower()
+    if beginning.startswith((b"<!doctype", b"<html")):
+        raise UserError(f"{path} is a web page, no audio: check the address and download it again")
+    file = _open_with_libsndfile(path) or soundfile.SoundFile(unpack_streams(path)[0])
+    if file.frames <= 0:
+        file.close()
+        raise UserError(f"{path} holds no samples: record or download it again")
+    return file
+
+
+def _open_with_libsndfile(path):
+    """Return a SoundFile, or None where libsndfile cannot read the file, all of it, and from any sample on."""
+    # Opened without its name: for the ending .mp3, libsndfile would look for MP3 frames in whatever it is.
+    source = os.open(path, os.O_RDONLY) if os.name == "posix" else path
+    try:
+        file = soundfile.SoundFile(source)
+    except soundfile.SoundFileError:
+        return None
+    if file.frames > 0 and file.seekable() and (file.format != "MP3" or _says_its_length(path)):
+        return file
+    file.close()
+    return None
+
+
+def _says_its_length(path):
+    """True if an MP3 file says how long it is, and is no longer: otherwise libsndfile guesses, and cuts it there.
+
+    It is longer where files were put one behind the other: the first frame speaks of the first one only.
+    """
+    with open(path, "rb") as file:
+        head, start = file.read(10), 0
+        if head[:3] == b"ID3":  # a tag of text and pictures; its length is in four times seven bits
+            start = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        file.seek(start)
+        first = file.read(4096)
+    found = re.search(XING, first, re.DOTALL) or re.search(VBRI, first, re.DOTALL)
+    if not found:
+        return False
+    frames, size = (int.from_bytes(found[name], "big") for name in ("frames", "size"))
+    return frames > 0 and path.stat().st_size <= start + found.start() + size + 1024  # a small tag may come last
+
+
+# ---- ffmpeg ------------------------------------------------------------------------------------------------------
+
+
+def ffmpeg():
+    """Return the path of the ffmpeg program, or of the one that the package imageio-ffmpeg brings.
+
+    Raises UserError where there is none.
+    """
+    program = shutil.which("ffmpeg")
+    if program:
+        return program
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            "M4A, MP4 and other files that libsndfile cannot read need the program ffmpeg, which is not installed: "
+            "`apt install ffmpeg`, `brew install ffmpeg`, `winget install ffmpeg` or `pip install imageio-ffmpeg`"
+        ) from error
+
+
+def _run_ffmpeg(path, *output):
+    """Run ffmpeg on a file; return the finished process."""
+    try:
+        command = [ffmpeg(), "-nostdin", "-v", "error", "-i", str(path.resolve()), *output]
+    except UserError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return subprocess.run(command, capture_output=True, text=True, errors="replace")
+
+
+def cached(kind, path, *settings):
+    """Return where in the cache a version of a file lies: another place when the file's time or size has changed."""
+    state = path.stat()
+    text = repr((str(path.resolve()), state.st_mtime_ns, state.st_size, *settings))
+    return runtime.cache_dir() / kind / f"{path.stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def unpack_streams(path, count=1):
+    """Unpack the first `count` audio streams of a file to 16-bit WAV, once; return their paths in the cache.
+
+    The files appear together, when all are whole. Raises UserError without ffmpeg, or if it fails on this file, as it
+    does where there are fewer streams.
+    """
+    path = Path(path)
+    target = cached("unpacked", path, count)
+    names = [f"{stream}.wav" for stream in range(count)]
+    if target.exists():
+        return [target / name for name in names]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as folder:
+            part = Path(folder) / "streams"
+            part.mkdir()
+            output = []
+            for stream, name in enumerate(names):
+                output += ["-map", f"0:a:{stream}", "-c:a", "pcm_s16le", "-rf64", "auto", str(part / name)]
+            done = _run_ffmpeg(path, *output)
+            if done.returncode or not all((part / name).exists() for name in names):
+                raise UserError(_refusal(path, count, done.stderr))
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                part.replace(target)
+    except OSError as error:
+        if not target.exists():
+            raise UserError(f"cannot unpack {path} ({error}): free disk space or choose another folder") from error
+    return [target / name for name in names]
+
+
+def _refusal(path, count, complaints):
+    """Return the sentence for a file from which ffmpeg did not get `count` audio streams."""
+    no_stream = "matches no streams" in complaints
+    if no_stream and count == 1:
+        return f"{path} has no sound: give a file with an audio stream"
+    if no_stream:
+        return f"{path} has fewer than {count} audio streams: get the file again"
+    reason = (complaints.strip().splitlines() or ["no reason given"])[-1].rpartition(": ")[2]
+    return f"{path} cannot be read as audio (ffmpeg: {reason}): give a WAV, FLAC, OGG, MP3 or M4A file, or get it again"
+
+
+def stream_titles(path):
+    """Return the titles of a file's audio streams, "" for one without; an empty list where nothing can be read.
+
+    Stem files of Native Instruments' kind hold those of all streams but the first, the mixture, in a piece of JSON.
+    """
+    stems = re.search(rb'"stems"\s*:\s*\[([^\]]*)\]', path.read_bytes())
+    if stems:
+        return ["mixture", *(name.decode() for name in re.findall(rb'"name"\s*:\s*"([^"]*)"', stems[1]))]
+    done = _run_ffmpeg(path, "-map", "0:a", "-c", "copy", "-t", "0", "-f", "ffmetadata", "-")
+    found = [re.search(r"^(?:title|name)=(.*)$", part, re.MULTILINE) for part in done.stdout.split("[STREAM]")[1:]]
+    return [title[1] if title else "" for title in found]

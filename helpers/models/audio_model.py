@@ -1,0 +1,113 @@
+"""What all audio models share: their arguments, the level and the STFT of what they hear, and what losses read."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from helpers.runtime import in_float32
+from helpers.stft import STFT
+
+VOICE = ("vocals", "accompaniment")
+QUIETEST = 1e-6  # -120 dB: a mixture below this level is not made louder, so that silence stays silence
+
+
+@dataclass
+class Analysis:
+    """What a model makes of a batch of mixtures, in time and frequency: all that a loss or a picture reads.
+
+    Everything was divided by `scale`. What the estimates should be is `model.stft(sources) / scale.unsqueeze(1)`.
+    """
+
+    spectrogram: torch.Tensor  # complex (batch, channels, bins, frames), of the mixture
+    scale: torch.Tensor  # (batch, 1, 1, 1), the magnitude in every bin of white noise as loud as the mixture
+    estimates: torch.Tensor  # complex (batch, sources, channels, bins, frames)
+    magnitudes: torch.Tensor  # (batch, sources, channels, bins, frames), of the estimates
+    masks: torch.Tensor | None = None  # (batch, sources, channels, bins, frames): estimates = masks · spectrogram
+    state: tuple | None = None  # of an LSTM after the last frame: (h, c), each (layers, batch, hidden)
+    vae: tuple | None = None  # of a MusicVAE, what its autoencode() gives
+
+
+def masked(spectrogram, scale, masks, **more):
+    """Return the Analysis of real masks (batch, sources, channels, bins, frames) on the mixture."""
+    mixture = spectrogram.unsqueeze(1)  # (batch, 1, channels, bins, frames)
+    return Analysis(spectrogram, scale, masks * mixture, masks * mixture.abs(), masks, **more)
+
+
+def painted(spectrogram, scale, magnitudes, **more):
+    """Return the Analysis of magnitudes (batch, sources, channels, bins, frames) that get the mixture's phase.
+
+    Where the mixture is 0 it has no phase, and the estimates are 0.
+    """
+    phase = (spectrogram / spectrogram.abs().clamp_min(1e-12)).unsqueeze(1)
+    return Analysis(spectrogram, scale, magnitudes * phase, magnitudes, **more)
+
+
+class AudioModel(nn.Module):
+    """A network that separates: mixtures (batch, channels, time) -> estimates (batch, sources, channels, time).
+
+    A subclass with an STFT says in `analyse` what it makes of a mixture; one without overrides `forward`.
+
+    Args:
+        sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples; None for a model without one.
+        sources: names of what it gives, in order.
+
+    A subclass adds its other arguments to `self.arguments`, plain values that a file can hold, so that
+    `type(model)(**model.arguments)` is a model of the same shape. The attribute `channels` is "each" for a model that
+    hears every channel of a recording by itself, or "joint" for one that hears left and right together.
+    """
+
+    channels = "each"
+
+    def __init__(self, sample_rate=16_000, n_fft=1024, hop_length=256, sources=VOICE):
+        super().__init__()
+        self.sample_rate, self.sources = sample_rate, tuple(sources)
+        self.arguments = {"sample_rate": sample_rate, "sources": list(sources)}
+        if n_fft:
+            self.arguments |= {"n_fft": n_fft, "hop_length": hop_length}
+            self.stft = STFT(n_fft, hop_length)
+
+    def level_of(self, waveform):
+        """(batch, channels, time) -> (batch, 1, 1): the loudness (root mean square) that a mixture is divided by."""
+        peak = waveform.abs().amax(dim=(1, 2), keepdim=True).clamp_min(QUIETEST)
+        loudness = peak * (waveform / peak).square().mean(dim=(1, 2), keepdim=True).sqrt()  # no square overflows
+        return loudness.clamp_min(QUIETEST)
+
+    def normalise(self, waveform):
+        """(batch, channels, time) -> the waveform over its level, and that level (batch, 1, 1).
+
+        So a louder mixture gives louder sources and nothing else, and no level is too much for a network's numbers.
+        """
+        level = self.level_of(waveform)
+        return waveform / level, level
+
+    def scaled_stft(self, waveform):
+        """(batch, channels, time) -> its spectrogram over its scale, and that scale: see Analysis."""
+        waveform, level = self.normalise(waveform)
+        spectrogram = self.stft(waveform) / self.stft.noise_magnitude  # complex (batch, channels, bins, frames)
+        return spectrogram, level.unsqueeze(3) * self.stft.noise_magnitude
+
+    def analyse(self, waveform):
+        """(batch, channels, time) -> Analysis."""
+        raise NotImplementedError
+
+    def to_waveforms(self, analysis, length):
+        """Return the estimates of an Analysis as waveforms (batch, sources, channels, length)."""
+        norm = self.stft.noise_magnitude
+        return self.stft.inverse(analysis.estimates * norm, length) * (analysis.scale / norm)
+
+    def forward(self, waveform):
+        """(batch, channels, time) -> (batch, sources, channels, time)."""
+        return self.to_waveforms(self.analyse(waveform), waveform.shape[-1])
+
+
+@in_float32
+def run_lstm(lstm, frames, state=None):
+    """Return what an LSTM gives for (batch, frames, size), and its state afterwards; never in half precision."""
+    return lstm(frames, state)
+
+
+def check_choice(name, value, known):
+    """Raise ValueError unless `value` is one of the `known` ones."""
+    if value not in known:
+        raise ValueError(f"unknown {name} '{value}': take {', '.join(known)}")

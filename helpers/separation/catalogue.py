@@ -1,0 +1,119 @@
+"""Everything that separates, by name: found, loaded, and listed with what it was measured to reach."""
+
+from pathlib import Path
+
+from helpers.checkpoints import load_checkpoint
+from helpers.results import load_results
+from helpers.runtime import BUILD, ROOT, UserError
+from helpers.separation.baselines import BASELINES, VOICE
+from helpers.separation.chunks import CHUNK, ChunkedSeparator
+from helpers.separation.networks import ModelSeparator
+
+RESULTS = (ROOT / "report" / "results", BUILD / "results")  # the committed ones first
+BLIND = ("source 1", "source 2")  # what sources are called by a method that cannot tell which is which
+FOLDERS = (ROOT / "checkpoints", BUILD / "checkpoints")  # the committed ones first, then those of trial runs
+NAMES = {  # models whose file is not called as they are, or that are missed where they are not trained yet
+    "feedforward": ("savedModel_feedforward_best.safetensors", "03_mask_models_lstm.ipynb"),
+    "lstm": ("savedModel_RNN_best.safetensors", "03_mask_models_lstm.ipynb"),
+    "mir1k-lstm": ("mir1k-lstm.safetensors", "03_mask_models_lstm.ipynb"),
+}
+
+
+def known_checkpoints():
+    """Return {name: path} of all checkpoints that lie in FOLDERS; a committed one goes before a trial run's."""
+    names = {file: name for name, (file, _) in NAMES.items()}
+    paths = [path for folder in FOLDERS for path in sorted(folder.glob("*.safetensors"))]
+    return {names.get(path.name, path.stem): path for path in reversed(paths)}
+
+
+def load_separator(name, device="auto", chunk=CHUNK, progress=None):
+    """Return a Separator by its name (`python -m helpers models` lists them) or by the path of its checkpoint.
+
+    Args: device, chunk, progress: as ModelSeparator's. Baselines have no use for a device, and chunks of their own;
+        those that do all at once report no progress.
+
+    Raises UserError for an unknown name, a model that is not trained yet, one of images, a file that is damaged, or an
+    oracle, which needs the true sources.
+    """
+    name = str(name)
+    path = known_checkpoints().get(name)
+    if path is None and name in BASELINES:
+        if BASELINES[name].truth:
+            command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
+            raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
+        separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
+        if isinstance(separator, ChunkedSeparator):
+            separator.progress = progress
+        return separator
+    if path is None and (Path(name).exists() or Path(name).suffix or Path(name).name != name):
+        path = Path(name)
+    if path is None:
+        raise UserError(_unknown(name))
+    model, _ = load_checkpoint(path)
+    try:
+        return ModelSeparator(model, device, chunk, progress=progress)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _unknown(name):
+    """Return the sentence about a model that there is not, or not yet."""
+    known = ", ".join([*known_checkpoints(), *(name for name, entry in BASELINES.items() if not entry.truth)])
+    if name not in NAMES:
+        return f"there is no model '{name}': choose one of {known}, or give the path of a checkpoint"
+    file, notebook = NAMES[name]
+    train = f"train it with `python -m report run {notebook}`"
+    return f"the model '{name}' is not trained yet, {FOLDERS[0] / file} is missing: {train}, or choose one of {known}"
+
+
+def list_models(trials=False):
+    """Return a row {'model', 'kind', 'measured', 'sources', 'file'} for everything that can be asked for by name.
+
+    'measured' comes from the committed results files, and from those of trial runs if `trials`; a row's 'separator' is
+    the model's name. A file that cannot be read is passed over. Without a result, a checkpoint's own validation loss is
+    given.
+    """
+    records = []
+    for path in (path for folder in RESULTS[: 2 if trials else 1] for path in sorted(folder.glob("*.json"))):
+        try:
+            records.append(load_results(path))
+        except UserError:  # an old or broken file must not hide what the others say
+            continue
+    rows = []
+    for name, path in known_checkpoints().items():
+        try:
+            model, facts = load_checkpoint(path)
+        except UserError as error:
+            rows.append({"model": name, "kind": "unreadable", "measured": str(error)})
+            continue
+        rate = getattr(model, "sample_rate", None)
+        own = f"validation loss {facts['validation_loss']:.4g}" if "validation_loss" in facts else "not measured"
+        rows.append(
+            {
+                "model": name,
+                "kind": f"audio, {rate / 1000:g} kHz" if rate else "image",
+                "sources": ", ".join(getattr(model, "sources", None) or facts.get("sources", [])),
+                "measured": _measured(name, records) or f"{own} ({facts.get('data', 'data unknown')})",
+                "file": str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path),
+            }
+        )
+    for name, (_, notebook) in NAMES.items():
+        if name not in known_checkpoints():
+            rows.append({"model": name, "kind": "not trained yet", "measured": f"python -m report run {notebook}"})
+    for name, entry in BASELINES.items():
+        kind = "oracle" if entry.truth else "baseline"
+        rows.append({"model": name, "kind": kind, "measured": _measured(name, records) or entry.about})
+    return rows
+
+
+def _measured(name, records):
+    """Return in words how good the results files say a model is, on each data set: '' where they do not say it."""
+    found = {}
+    for record in records:
+        for row in record["rows"]:
+            metric = next((metric for metric in ("GNSDR", "NSDR", "SDR", "PSNR") if metric in row), None)
+            if row.get("separator") == name and metric:
+                where = (record["data"], record["split"])
+                source = f"{row['source']} " if "source" in row else ""
+                found.setdefault(where, f"{source}{metric} {row[metric]:.2f} dB ({record['data']}, {record['split']})")
+    return "; ".join(found.values())

@@ -1,0 +1,43 @@
+"""A separator that listens to the mixture at several speeds: estimates that err less, for more computing."""
+
+from torch.nn import functional as F
+
+from helpers.data.audio import resample
+from helpers.data.augment import SEMITONES
+
+
+class EverySpeed:
+    """A Separator that plays the mixture at several speeds, one after the other, and gives the mean of the estimates.
+
+    A network that was trained on all speeds (helpers.data.augment.at_speeds) makes other errors where all pitches are
+    others; what it finds at every speed stays. It takes one separation for each speed. What a speed moves above half
+    the sample rate is lost in it: near there the mean is softer than the estimates.
+
+    Args:
+        separator: another Separator (see helpers.separation.networks).
+        semitones: its speeds, as pitch: 12 is twice as fast.
+        progress: called with the part that is done, in (0, 1], after each speed.
+    """
+
+    def __init__(self, separator, semitones=SEMITONES, progress=None):
+        self.separator, self.semitones, self.progress = separator, tuple(semitones), progress
+        self.sample_rate = getattr(separator, "sample_rate", 0)
+
+    def __call__(self, waveform, sample_rate):
+        """Return {source: waveform}, as long as the mixture (channels, time)."""
+        total = {}
+        for number, semitones in enumerate(self.semitones, start=1):
+            for name, estimate in self._at(semitones, waveform, sample_rate).items():
+                total[name] = total[name] + estimate if name in total else estimate
+            if self.progress:
+                self.progress(number / len(self.semitones))
+        return {name: estimate / len(self.semitones) for name, estimate in total.items()}
+
+    def _at(self, semitones, waveform, sample_rate):
+        """Return the estimates at one speed, set back to the mixture's."""
+        rate = round(sample_rate * 2 ** (-semitones / 12))  # fewer samples, taken for as many a second: faster
+        estimates = {}
+        for name, estimate in self.separator(resample(waveform, sample_rate, rate), sample_rate).items():
+            estimate = resample(estimate, rate, sample_rate)
+            estimates[name] = F.pad(estimate, (0, waveform.shape[-1] - estimate.shape[-1]))  # a sample more, or fewer
+        return estimates

@@ -1,0 +1,264 @@
+"""Audio files taken apart: read, separated and written block by block, so of any length; and many of them."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import soundfile
+import torch
+
+from helpers.data import audio
+from helpers.runtime import UserError
+from helpers.separation.chunks import in_pieces
+from helpers.separation.networks import share_residual
+
+BLOCK, SHARED = 60.0, 2.0  # seconds of a song in memory at a time, and of two neighbours that fade into each other
+SILENT_FOR = 30.0  # seconds between two lines of progress in a log file
+AUDIO = (
+    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".aac", ".wma", ".mp4", ".mkv", ".mov", ".webm"
+)  # fmt: skip
+FORMATS = {  # {ending: (most channels, sample rates or the highest one)}
+    "wav": (1024, range(1, 2**31)),
+    "flac": (8, range(1, 655_351)),
+    "mp3": (2, (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)),
+}
+
+
+# ---- one file ----------------------------------------------------------------------------------------------------
+
+
+def separate_file(path, folder, separator, form="wav", only=(), two_stems=False, add_up=False, warn=warnings.warn):
+    """Separate one audio file into `folder`/SOURCE.`form`; return the files' paths.
+
+    Args:
+        form: 'wav', as deep as the input (16 or 24 bit, or float; float also where the others would clip), 'flac' (16
+            or 24 bit) or 'mp3'. Where these two would clip, all sources are made softer alike, with a warning.
+        only: write these sources alone. two_stems: write vocals and accompaniment, all other sources added up.
+        add_up: see share_residual. warn: called with a sentence of warning.
+
+    BLOCK seconds are in memory at a time, however long the song is. All files are there in the end, or none is.
+    Raises UserError for an input that cannot be read (see audio.read_audio) or a folder that cannot be written.
+    """
+    folder, shape = Path(folder), audio.audio_shape(path)
+    most_channels, rates = FORMATS[form]
+    if shape.channels > most_channels or shape.sample_rate not in rates:
+        has = f"{path} has {shape.channels} channels of {shape.sample_rate:,} Hz"
+        raise UserError(f"{has}, which {form} cannot hold: take --format wav")
+    if warning := low_rate(path, shape.sample_rate, separator):
+        warn(warning)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        raw, loudest = _write_raw(part, _separated(path, shape, separator, only, two_stems, add_up), shape)
+        if loudest > 1 and form != "wav":
+            warn(f"{path}: the sources are made {loudest:.2f} times softer, {form} cannot hold them as they are")
+        written = [_converted(file, form, _subtype(path, form, loudest), max(1.0, loudest)) for file in raw]
+        folder.mkdir(exist_ok=True)
+        for file in written:
+            os.replace(file, folder / file.name)
+        return [folder / file.name for file in written]
+    except (OSError, soundfile.SoundFileError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise UserError(f"cannot write to {folder} ({reason}): free disk space or choose another folder") from error
+    except MemoryError as error:
+        raise UserError(f"{path} takes more memory than there is: choose a smaller --chunk") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def low_rate(path, sample_rate, separator):
+    """Return a sentence of warning if a file's sample rate is below a network's, else ''; a baseline has no rate.
+
+    Such a file lacks the highs of all songs that the network heard: those of 32 kHz gain little on clips of 16 kHz.
+    """
+    own = getattr(separator, "sample_rate", 0)
+    if sample_rate >= own:
+        return ""
+    return (
+        f"{path} has a sample rate of {sample_rate:,} Hz, the model one of {own:,} Hz: it may separate badly without "
+        f"the highs that it learnt from; take a model for {sample_rate:,} Hz or less, see `python -m helpers models`"
+    )
+
+
+def _separated(path, shape, separator, only, two_stems, add_up):
+    """Yield {source: waveform (channels, some samples)} of a file, one after the other."""
+    rate, names, number = shape.sample_rate, (), 0
+    block, shared = round(BLOCK * rate), round(SHARED * rate)
+    count = 1 + max(0, -(-(shape.frames - block) // (block - shared)))
+    report = getattr(separator, "progress", None)
+
+    def separate(blocks):  # (1, channels, time) -> (1, sources, channels, time)
+        nonlocal names, number
+        if report:
+            separator.progress = lambda done, before=number: report((before + done) / count)
+        estimates = separator(blocks[0], rate)
+        estimates = share_residual(estimates, blocks[0]) if add_up else estimates
+        estimates = _chosen(estimates, only, two_stems)
+        names, number = tuple(estimates), number + 1
+        return torch.stack(list(estimates.values()))[None]
+
+    def read(start, stop):
+        return audio.read_audio(path, start, stop - start)[0]
+
+    try:
+        for piece in in_pieces(separate, read, shape.frames, block, shared):
+            yield dict(zip(names, piece, strict=True))
+    finally:
+        if report:
+            separator.progress = report
+
+
+def _chosen(estimates, only, two_stems):
+    """Return the estimates that were asked for."""
+    if two_stems:
+        rest = [estimate for name, estimate in estimates.items() if name != "vocals"]
+        if "vocals" not in estimates or not rest:
+            have = ", ".join(estimates)
+            raise UserError(f"the model separates {have}, not vocals from the rest: choose another model")
+        estimates = {"vocals": estimates["vocals"], "accompaniment": sum(rest)}
+    unknown = [name for name in only if name not in estimates]
+    if unknown:
+        raise UserError(f"there is no source '{unknown[0]}' to write alone: choose from {', '.join(estimates)}")
+    return {name: estimate for name, estimate in estimates.items() if not only or name in only}
+
+
+def _write_raw(part, pieces, shape):
+    """Write pieces of estimates to float files, PART/SOURCE.part; return the files and the largest sample of all."""
+    files, loudest = {}, 0.0
+    with contextlib.ExitStack() as stack:
+        for estimates in pieces:
+            for name, estimate in estimates.items():
+                if name not in files:
+                    out = soundfile.SoundFile(
+                        part / f"{name}.part", "w", shape.sample_rate, shape.channels, "FLOAT", format="RF64"
+                    )
+                    files[name] = stack.enter_context(out)
+                files[name].write(estimate.T.numpy())
+                if estimate.numel():
+                    loudest = max(loudest, float(estimate.abs().max()))
+    return [part / f"{name}.part" for name in files], loudest
+
+
+def _subtype(path, form, loudest):
+    """Return soundfile's name of the depth that the estimates of a file are written in."""
+    if form == "mp3":
+        return "MPEG_LAYER_III"
+    try:
+        depth = soundfile.info(path).subtype
+    except soundfile.SoundFileError:  # unpacked by ffmpeg, to 16 bit
+        depth = "PCM_16"
+    if form == "wav" and (loudest > 1 or depth in ("FLOAT", "DOUBLE", "PCM_32")):
+        return "FLOAT"
+    return "PCM_24" if depth in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE") else "PCM_16"
+
+
+def _converted(raw, form, subtype, loudest):
+    """Write a float file in another format, softer by `loudest` unless it stays float; return the new file's path."""
+    gain = 1.0 if subtype == "FLOAT" else 1 / loudest
+    target = raw.with_suffix(f".{form}")
+    with soundfile.SoundFile(raw) as source:
+        large = form == "wav" and source.frames * source.channels * 4 > 2**32 - 2**16  # RF64 is WAV without its limit
+        container = "RF64" if large else form.upper()
+        with soundfile.SoundFile(target, "w", source.samplerate, source.channels, subtype, format=container) as out:
+            for samples in source.blocks(audio.BLOCK, dtype="float32", always_2d=True):
+                out.write(samples * gain if gain < 1 else samples)
+    raw.unlink()
+    return target
+
+
+# ---- many files --------------------------------------------------------------------------------------------------
+
+
+def song_folders(inputs, output=None):
+    """Return {file: its folder in the output}: SONG, or for the files of a folder FOLDER/…/SONG, as they lie in it.
+
+    SONG is the file's name without its ending; where two would clash, with its ending, with its folder's name before
+    it, or with a number behind it. Hidden files, and what lies in `output`, are left out of a folder.
+    """
+    parents = {}  # {file: folder above SONG}
+    for path in map(Path, inputs):
+        files = _audio_in(path, output) if path.is_dir() else []
+        for file in files or [path]:
+            parent = Path(path.resolve().name, file.parent.relative_to(path)) if files else Path()
+            parents.setdefault(file, parent)
+
+    def levels(path):
+        stem = path.stem if path.stem.strip(".") else path.name  # "...wav" must not name the folder above
+        names = stem, path.name, f"{path.absolute().parent.name}-{path.name}"
+        return [str(parents[path] / name) for name in names]
+
+    counts = Counter(level.casefold() for path in parents for level in set(levels(path)))
+    folders, taken = {}, set()
+    for path in parents:
+        numbered = (f"{levels(path)[-1]} ({number})" for number in itertools.count(2))
+        single = [level for level in levels(path) if counts[level.casefold()] == 1]
+        names = itertools.chain(single or levels(path)[-1:], numbered)
+        name = next(name for name in names if name.casefold() not in taken)
+        taken.add(name.casefold())
+        folders[path] = Path(name)
+    return folders
+
+
+def _audio_in(folder, output):
+    """Return the audio files below a folder, sorted; see song_folders for what is left out."""
+    results = Path(output).resolve() if output else None
+    files = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ours = results is not None and results != folder.resolve() and path.resolve().is_relative_to(results)
+        if path.suffix.lower() in AUDIO and path.is_file() and not hidden and not ours:
+            files.append(path)
+    return files
+
+
+def separate_files(inputs, output, separator, name, **options):
+    """Separate audio files, and those in folders, into `output`/SONG/`name`/SOURCE.wav.
+
+    name: the model's, for the folder. options: separate_file's. Yields (path, files written, None or the UserError) of
+    each; an input that fails does not stop the others, and leaves nothing behind.
+    """
+    output = Path(output)
+    there = output.exists()
+    for path, song in song_folders(inputs, output).items():
+        try:
+            yield path, separate_file(path, output / song / name, separator, **options), None
+        except UserError as error:
+            yield path, [], error
+        finally:
+            for folder in (output / song, *(output / song).parents):
+                if folder == output and there or not folder.is_relative_to(output):
+                    break
+                with contextlib.suppress(OSError):  # it holds something, or was never made
+                    folder.rmdir()
+
+
+def progress_line(label):
+    """Return a function of the part that is done, in (0, 1], which tells it on standard error, with the time left.
+
+    On a terminal as one line that is written over and wiped out in the end; in a log file a line every half minute.
+    """
+    terminal = sys.stderr.isatty()
+    started = told = time.monotonic()
+    before = 0.0
+
+    def show(done):
+        nonlocal started, told, before
+        now = time.monotonic()
+        if done < before:  # the next song
+            started = now
+        before = done
+        minutes, seconds = divmod(round((now - started) * (1 - done) / done), 60)
+        text = f"{label} {done:4.0%}, {minutes}:{seconds:02d} left" if done < 1 else ""
+        if terminal:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        elif text and now - told > SILENT_FOR:
+            told = now
+            print(text, file=sys.stderr, flush=True)
+
+    return show

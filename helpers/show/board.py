@@ -1,0 +1,140 @@
+"""What is seen while a model trains: a line per epoch, and one figure of losses and pictures that is redrawn."""
+
+import time
+
+import numpy as np
+import torch
+from IPython import get_ipython
+from IPython.display import Image, display
+from matplotlib.ticker import MaxNLocator
+
+from helpers.show.figures import WIDTH, Picture, draw_image_grid, image_grid, image_stack
+
+SPLITS = {"train": "#E69F00", "validation": "#009E73"}  # the colours of the two curves
+
+
+class LiveBoard:
+    """What fit() calls after each epoch: prints one line, and redraws one figure every so many epochs.
+
+    Args:
+        epochs: how many there will be.
+        every: the figure is redrawn after every so many epochs, and after the first and the last.
+        pictures: a function without arguments that returns rows for image_grid; about eight columns look well.
+        label: the loss and its unit. log: a logarithmic loss axis.
+        terms: further terms of the history, each drawn below the loss.
+
+    A saved notebook keeps all lines, and the last figure. filmstrip() shows what the pictures were in earlier epochs.
+    Outside a notebook the board only prints.
+    """
+
+    def __init__(self, epochs, every=1, pictures=None, label="loss", log=False, terms=()):
+        if every < 1:
+            raise ValueError(f"every must be at least 1 epoch, got {every}")
+        self.epochs, self.every, self.pictures, self.label, self.log = epochs, every, pictures, label, log
+        self.terms = ("loss", *terms)
+        self.kept = []  # (epoch, rows of pictures) of each redrawing
+        self.printed = 0  # epochs whose line is printed
+        self.handle = None  # of the figure in the notebook
+
+    def __call__(self, epoch, history):
+        """epoch: counted from 1; history: as training_curves takes it, with the seconds per epoch under 'seconds'."""
+        due = self.handle is None or epoch % self.every == 0 or epoch == self.epochs
+        if due and in_notebook():
+            if self.pictures:
+                rows = {label: torch.as_tensor(images).detach().cpu() for label, images in self.pictures().items()}
+                self.kept.append((epoch, rows))
+            picture = Image(data=self.figure(history)._repr_png_(), format="png")
+            if self.handle is None:
+                self.handle = display(picture, display_id=True)
+            else:
+                self.handle.update(picture)
+        for index in range(self.printed, len(history["epoch"])):  # several when a run is resumed, else one
+            number, seconds = history["epoch"][index], history["seconds"][index]
+            train, validation = (history[split]["loss"][index] for split in SPLITS)
+            counted = f"{number:{len(str(self.epochs))}d}/{self.epochs}"
+            print(f"epoch {counted}  train {train:<#9.4g} validation {validation:<#9.4g} {seconds:6.1f} s", flush=True)
+        self.printed = len(history["epoch"])
+
+    def watch(self, batches, total):
+        """Yield the `total` batches of an epoch, and show every second how many are done; the line goes away after."""
+        handle, shown = None, time.monotonic()
+        for done, batch in enumerate(batches):
+            if in_notebook() and time.monotonic() >= shown + 1:
+                text = {"text/plain": f"step {done} of {total}"}
+                if handle is None:
+                    handle = display(text, raw=True, display_id=True)
+                else:
+                    handle.update(text, raw=True)
+                shown = time.monotonic()
+            yield batch
+        if handle is not None:
+            handle.update({"text/plain": ""}, raw=True)
+
+    def figure(self, history):
+        """Return the board as it stands: losses at the left, the pictures kept last at the right."""
+        if not self.kept:
+            return training_curves(history, self.terms, {"loss": self.label}, self.log)
+        epoch, rows = self.kept[-1]
+        count, height, width = image_stack(rows).shape[1:]
+        share = 0.62 * WIDTH  # inches for the pictures
+        tall = max(2.8, 1.9 * len(self.terms))
+        fig = Picture(WIDTH, max(tall, 0.3 + (share - 1.2) / count * len(rows) * height / width))
+        places = fig.add_gridspec(len(self.terms), 2, width_ratios=[WIDTH - share, share])
+        for number, term in enumerate(self.terms):
+            axes = fig.add_subplot(places[number, 0])
+            draw_curves(axes, history, term, self.label if term == "loss" else term, self.log)
+            axes.set_xlim(0, self.epochs)
+        grid = fig.add_subplot(places[:, 1])
+        draw_image_grid(grid, rows, interpolation="hanning")  # too small to show every pixel as a square
+        grid.set_title(f"after epoch {epoch}")
+        return fig
+
+    def filmstrip(self, item=0, columns=8):
+        """Return a figure of one item in the kept epochs: a row per row of the pictures, a column per epoch.
+
+        Of many epochs `columns` are chosen at even distances. Raises ValueError where no pictures were kept.
+        """
+        if not self.kept:
+            raise ValueError("no pictures were kept: the board needs `pictures`, and a notebook to draw them in")
+        chosen = np.unique(np.linspace(0, len(self.kept) - 1, columns).round().astype(int))
+        epochs, pictures = zip(*(self.kept[number] for number in chosen), strict=True)
+        rows = {label: torch.stack([rows[label][item] for rows in pictures]) for label in pictures[0]}
+        return image_grid(rows, captions=[f"epoch {epoch}" for epoch in epochs])
+
+
+def training_curves(history, terms=("loss",), labels=None, log=False):
+    """Show the training and the validation curve of each term, one plot per term, with the best epoch marked.
+
+    history: `{"epoch": [...], "train": {term: [...]}, "validation": {term: [...]}}`. labels: `{term: y-axis label}`,
+    to say the unit. The best epoch is that of the lowest validation 'loss'. log: a logarithmic axis, used in those
+    plots whose values are all positive and differ threefold or more. Returns the figure.
+    """
+    fig = Picture(min(WIDTH, 5.5 if len(terms) == 1 else 4.2 * len(terms)), 3.2)
+    for axes, term in zip(fig.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
+        draw_curves(axes, history, term, (labels or {}).get(term, term), log)
+    return fig
+
+
+def draw_curves(axes, history, term, label, log):
+    """Draw one term of a history into given axes; see training_curves."""
+    epochs, train, validation = history["epoch"], history["train"][term], history["validation"][term]
+    marker = "o" if len(epochs) < 3 else None  # a line of one point would show nothing
+    for (split, colour), values in zip(SPLITS.items(), (train, validation), strict=True):
+        axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=split)
+    axes.set(xlabel="epoch", ylabel=label)
+    losses = np.asarray(history["validation"]["loss"], dtype=float)
+    if np.isfinite(losses).any():
+        best = int(np.nanargmin(losses))
+        axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
+        axes.plot(epochs[best], validation[best], "o", color=SPLITS["validation"], markeredgecolor="black")
+        axes.set_xlabel(f"epoch (best: {epochs[best]}, {validation[best]:.4g})")
+    if log and 0 < 3 * min([*train, *validation]) < max([*train, *validation]):
+        axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(left=0)
+    axes.legend()
+
+
+def in_notebook():
+    """True in the kernel of a notebook."""
+    return getattr(get_ipython(), "kernel", None) is not None

@@ -1,0 +1,161 @@
+"""The live board prints a line per epoch, and leaves one figure and its lines in a saved notebook."""
+
+import base64
+import hashlib
+import itertools
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from nbclient import NotebookClient
+
+from helpers import show
+from helpers.runtime import ROOT
+from helpers.show import board as module
+
+
+def history(epochs, best):
+    losses = [0.01 + 0.02 * abs(epoch - best) for epoch in range(1, epochs + 1)]
+    terms = {"loss": losses, "kl": [2 * loss for loss in losses]}
+    return {
+        "epoch": list(range(1, epochs + 1)),
+        "train": {term: [0.9 * value for value in values] for term, values in terms.items()},
+        "validation": terms,
+        "seconds": [12.345] * epochs,
+    }
+
+
+def test_curves_show_both_splits_and_the_best_epoch():
+    fig = show.training_curves(history(9, best=6), terms=("loss", "kl"), labels={"kl": "KL in nats"}, log=True)
+    losses, kl = fig.axes
+    assert losses.get_xlabel() == "epoch (best: 6, 0.01)" and kl.get_xlabel() == "epoch (best: 6, 0.02)"
+    assert (losses.get_ylabel(), kl.get_ylabel()) == ("loss", "KL in nats") and losses.get_yscale() == "log"
+    train, validation, _, best = kl.lines
+    np.testing.assert_allclose(train.get_ydata(), history(9, 6)["train"]["kl"])
+    np.testing.assert_allclose(validation.get_ydata(), history(9, 6)["validation"]["kl"])
+    assert best.get_xydata().tolist() == [[6, 0.02]]
+    assert [text.get_text() for text in kl.get_legend().get_texts()] == ["train", "validation"]
+
+
+def test_curves_of_losses_that_a_log_axis_cannot_show():
+    past = history(4, best=2)
+    past["train"]["loss"] = [-2.0, -1.0, 0.0, float("nan")]
+    assert show.training_curves(past, log=True).axes[0].get_yscale() == "linear"
+    past["validation"]["loss"] = [float("nan")] * 4
+    assert show.training_curves(past).axes[0].get_xlabel() == "epoch"
+
+
+def test_outside_a_notebook_the_board_only_prints(capsys):
+    board = show.LiveBoard(12, pictures=lambda: pytest.fail("nothing is drawn"))
+    board(3, history(3, best=2))
+    resumed = capsys.readouterr().out.splitlines()  # a resumed run shows the lines of its earlier epochs
+    assert len(resumed) == 3 and resumed[2] == "epoch  3/12  train 0.02700   validation 0.03000     12.3 s"
+    board(4, history(4, best=2))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("epoch  4/12") and list(board.watch("ab", 2)) == ["a", "b"]
+    with pytest.raises(ValueError, match="no pictures were kept"):
+        board.filmstrip()
+    with pytest.raises(ValueError, match="at least 1"):
+        show.LiveBoard(12, every=0)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, as in a notebook."""
+    displayed = []
+    monkeypatch.setattr(module, "in_notebook", lambda: True)
+
+    def display(data, **_):
+        displayed.append(data)
+        return SimpleNamespace(update=lambda data, **_: displayed.append(data))
+
+    monkeypatch.setattr(module, "display", display)
+    return displayed
+
+
+def test_the_board_draws_losses_and_further_terms_beside_pictures(shown):
+    board = show.LiveBoard(40, pictures=lambda: {"mixture": torch.zeros(8, 1, 28, 28)}, label="nats", terms=["kl"])
+    board(5, history(5, best=4))
+    loss, kl, grid = board.figure(history(5, best=4)).axes
+    assert (loss.get_ylabel(), kl.get_ylabel(), loss.get_xlim()) == ("nats", "kl", (0, 40))
+    assert loss.get_position().y0 > kl.get_position().y1 and grid.get_position().x0 > kl.get_position().x1
+    assert grid.get_title() == "after epoch 5" and len(shown) == 1
+
+
+def test_a_filmstrip_shows_one_item_over_the_epochs(shown):
+    epoch = 0
+    board = show.LiveBoard(9, every=2, pictures=lambda: {"digit": torch.arange(3.0)[:, None, None] / 10 + epoch / 100})
+    for epoch in range(1, 10):
+        board(epoch, history(epoch, best=1))
+    assert [number for number, _ in board.kept] == [1, 2, 4, 6, 8, 9] and len(shown) == 6
+    (axes,) = board.filmstrip(item=1, columns=3).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["epoch 1", "epoch 4", "epoch 9"]
+    np.testing.assert_allclose(axes.images[0].get_array()[0, ::3], [0.11, 0.14, 0.19])
+
+
+def test_the_steps_of_an_epoch_are_counted_on_a_line_that_goes_away(shown, monkeypatch):
+    seconds = itertools.count()
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
+    assert list(show.LiveBoard(1).watch("abcd", 4)) == list("abcd")
+    lines = [line["text/plain"] for line in shown]
+    assert lines[0] == "step 0 of 4" and lines[-1] == "" and len(lines) > 2
+
+
+TRAINING = """
+import hashlib, torch
+from helpers import show
+show.set_style()
+drawn = []
+def pictures():
+    drawn.append(len(history["epoch"]))
+    return {"mixture": torch.full((8, 1, 28, 28), len(drawn) / 10)}
+history = {"epoch": [], "train": {"loss": []}, "validation": {"loss": []}, "seconds": []}
+board = show.LiveBoard(7, every=3, pictures=pictures)
+for epoch in range(1, 8):
+    history["epoch"].append(epoch)
+    for part in ("train", "validation"):
+        history[part]["loss"].append(1 / epoch)
+    history["seconds"].append(0.1)
+    board(epoch, history)
+"""
+LAST = """
+print(drawn)
+print(hashlib.sha256(board.figure(history)._repr_png_()).hexdigest())
+"""
+PYPLOT = """
+import matplotlib.pyplot as plt
+plt.figure(figsize=(1, 1))
+plt.close()
+show.training_curves(history)
+"""
+APP = """
+from helpers.show import app
+app.list_models = lambda: [{"model": "hpss", "kind": "baseline", "measured": "<b>"}]
+app.show_app()
+"""
+
+
+def test_a_saved_notebook_holds_one_figure_and_every_line_and_no_widget():
+    cells = [nbformat.v4.new_code_cell(source) for source in (TRAINING, LAST, "board.filmstrip()", PYPLOT, APP)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    options = {"timeout": 120, "kernel_name": "python3", "coalesce_streams": True}
+    NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}, **options).execute()
+    board, last, *figures, app = (cell.outputs for cell in notebook.cells)
+
+    assert [output.output_type for output in board] == ["display_data", "stream"]
+    lines = board[1].text.splitlines()
+    assert [line.split()[1] for line in lines] == [f"{epoch}/7" for epoch in range(1, 8)]
+    drawn, digest = last[0].text.splitlines()
+    assert drawn == "[1, 3, 6, 7]"  # the first, every third, the last
+    shown = base64.b64decode(board[0].data["image/png"])
+    assert hashlib.sha256(shown).hexdigest() == digest  # the figure of the last epoch stands where the first stood
+
+    for outputs in figures:  # a figure that ends a cell is shown once, with and without pyplot around
+        assert [sorted(output.data) for output in outputs] == [["image/png", "text/plain"]]
+    (table,) = app  # where nobody can click there is a table instead of the widgets
+    assert sorted(table.data) == ["text/html", "text/plain"]
+    assert "<td>hpss</td>" in table.data["text/html"] and "&lt;b&gt;" in table.data["text/html"]
+    assert "Run this cell" in table.data["text/html"]
+    assert "widgets" not in notebook.metadata and "jupyter.widget" not in nbformat.writes(notebook)

@@ -1,0 +1,44 @@
+"""A separator at several speeds: estimates are set back to the mixture's, and their mean is taken."""
+
+import math
+
+import pytest
+import torch
+
+from helpers.separation.every_speed import EverySpeed
+
+
+def sines(seconds=2.0, sample_rate=16_000):
+    """Return two sines (2, time)."""
+    time = torch.arange(round(seconds * sample_rate)) / sample_rate
+    return torch.stack([0.4 * torch.sin(2 * math.pi * hertz * time) for hertz in (440.0, 1000.0)])
+
+
+def pitch(waveform, sample_rate):
+    """Return the frequency of the highest peak of the spectrum, to half a hertz."""
+    window = torch.hann_window(waveform.shape[-1])
+    return float(torch.fft.rfft(waveform[0] * window, 2 * sample_rate).abs().argmax()) / 2
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100])
+@pytest.mark.parametrize("length", [1, 999, 30_011])
+def test_estimates_of_every_speed_are_set_back_to_the_mixture_s(rate, length):
+    wave = sines(length / rate, rate)
+    found = EverySpeed(lambda heard, _: {"half": heard / 2, "none": 0 * heard}, (-3.0, 0.0, 1.5, 3.0))(wave, rate)
+    assert found["half"].shape == wave.shape and not found["none"].any()
+    inside = slice(500, -500)  # a resampled tone rings where it begins and ends
+    assert (found["half"] - wave / 2)[:, inside].abs().sum() <= 2e-4 * max(1, length)
+
+
+def test_every_speed_is_heard_at_its_pitch_and_counts_alike():
+    heard, done = [], []
+
+    def separator(waveform, sample_rate):
+        heard.append(pitch(waveform, sample_rate))
+        return {"number": torch.full_like(waveform, len(heard))}
+
+    wave = sines()[:1]
+    found = EverySpeed(separator, (-12.0, 0.0, 3.0), done.append)(wave, 16_000)
+    assert heard == pytest.approx([220, 440, 440 * 2**0.25], abs=0.75)
+    assert found["number"][:, 500:-500].numpy() == pytest.approx(2.0, abs=1e-3)  # the mean of 1, 2 and 3
+    assert done == pytest.approx([1 / 3, 2 / 3, 1])
