@@ -1,7 +1,9 @@
 """Blind source separation, for images and for music: the code the four notebooks share."""
 
-from helpers.runtime import give_numba_a_cache
+import os
+
+from helpers.runtime import cache_dir
 
 __version__ = "0.1.0"
 
-give_numba_a_cache()  # before any module imports librosa
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))  # before any module imports librosa

@@ -17,124 +17,129 @@ def parser():
         "Notebooks and the report have commands of their own: python -m report --help",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    separate = commands.add_parser(
-        "separate",
-        help="take audio files apart, into DIR/SONG/MODEL/SOURCE.wav",
-        description="Take audio files (WAV, FLAC, OGG, MP3; with ffmpeg also M4A and the sound of videos) and those in "
-        "folders apart, into DIR/SONG/MODEL/SOURCE.wav: as long as the input, at its sample rate, of its depth (16 or "
-        "24 bit, or 32-bit float; float also where the others would clip). Files of any length, block by block. Prints "
-        "the files' names.",
-        epilog="example: python -m helpers separate song.mp3 -o separated --model repet-sim. A name that begins with a "
-        "dash is given as ./-name.wav",
-    )
-    separate.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help="an audio file, or a folder of them")
-    separate.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
-    separate.add_argument("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
-    _add_computing(separate)
-    separate.add_argument(
-        "--every-speed", action="store_true", help="hear INPUT at five speeds: five times as long, a little better"
-    )
-    separate.add_argument("--format", choices=("wav", "flac", "mp3"), default="wav", help="default: wav")
-    which = separate.add_mutually_exclusive_group()
-    which.add_argument("--only", metavar="SOURCE", nargs="+", default=(), help="write these alone, such as vocals")
-    which.add_argument("--two-stems", action="store_true", help="write vocals and accompaniment, the rest added up")
-    separate.add_argument("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
-    separate.set_defaults(handler=_separate)
-
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="measure models on a corpus: SDR, SIR, SAR, NSDR",
-        description="Measure models on tracks whose sources are known (BSS Eval 3). Prints the table, and the name of "
-        "the JSON file with every track's values. Nothing is downloaded, and data that is missing is refused.",
-        epilog="example: python -m helpers evaluate --model repet-sim wiener --data mir1k --limit 20",
-    )
-    evaluate.add_argument("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
-    evaluate.add_argument(
-        "--data", metavar="CORPUS", required=True,
-        help="mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, multitrack (the first of MUSDB18-HQ, DSD100, MUSDB18 and "
-        "its previews that is there), embedded (songs made by code), or a folder of songs: FOLDER/SONG/SOURCE.wav",
-    )  # fmt: skip
-    evaluate.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
-    evaluate.add_argument("--split", default="test", help="train, validation or test (default); all for a plain folder")
-    evaluate.add_argument("--limit", metavar="N", type=_positive(int), help="the first N tracks only")
-    _add_computing(evaluate)
-    evaluate.set_defaults(handler=_evaluate)
-
-    train = commands.add_parser(
-        "train",
-        help="train a model on a corpus, in one process or in several",
-        description="Train a model on a corpus's train split into a checkpoint that `separate` takes: the epoch with "
-        "the lowest validation loss. Prints a line per epoch (* is the best so far); the run's state is kept in FILE's "
-        "folder. Started by accelerate launch or torchrun, all processes share every batch. Nothing is downloaded.",
-        epilog="example, on two GPUs: accelerate launch --num_processes 2 -m helpers train music-vae --data mir1k "
-        "--epochs 30 --steps 300 --batch-size 32 -o build/music-vae.safetensors",
-    )
-    train.add_argument("model", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
-    train.add_argument("--data", metavar="CORPUS", required=True, help="as for `evaluate`, a corpus with stems")
-    train.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
-    train.add_argument("--epochs", metavar="N", type=_positive(int), required=True, help="each ends in a validation")
-    train.add_argument("--steps", metavar="N", type=_positive(int), required=True, help="batches per epoch")
-    train.add_argument(
-        "--batch-size", metavar="N", type=_positive(int), required=True,
-        help="segments per batch, of all processes together: a multiple of their number",
-    )  # fmt: skip
-    train.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the checkpoint to write")
-    train.add_argument("--from", metavar="CHECKPOINT", dest="start", type=Path, help="begin with its weights")
-    train.add_argument("--seconds", type=_positive(float), help="length of a segment (default: the model's)")
-    train.add_argument("--learning-rate", metavar="RATE", type=_positive(float), help="default: the model's")
-    train.add_argument("--seed", metavar="N", type=_seed, default=0, help="from 0 to 2^32 - 1 (default: 0)")
-    train.add_argument("--resume", action="store_true", help="go on with the run of these settings that was stopped")
-    train.add_argument(
-        "--set", metavar="NAME=VALUE", dest="arguments", nargs="+", type=_setting, default=[],
-        help="arguments of the model's class instead of the recipe's, such as width=64",
-    )  # fmt: skip
-    _add_device(train)
-    train.set_defaults(handler=_train)
-
-    models = commands.add_parser(
-        "models",
-        help="list the models and how good they were measured to be",
-        description="List what `separate` and `evaluate` take by name, with what the results files say of each: "
-        "networks of audio, baselines, and oracles, which need the true sources (`evaluate` only). The networks of "
-        "images, listed too, belong to notebook 01.",
-    )
-    models.add_argument("--all", action="store_true", help="also what trial runs measured, of build/results")
-    models.set_defaults(handler=_models)
-
-    fetch = commands.add_parser(
-        "fetch",
-        help="download data sets, verified; what is there is kept",
-        description="Download data sets, verify and unpack them. What is there is kept. Prints the folders.",
-        epilog="example: python -m helpers fetch mir1k musdb18-7s",
-    )
-    fetch.add_argument(
-        "corpora", metavar="CORPUS", nargs="*",
-        help="mir1k (1.3 GB), musdb18hq (22.7 GB), musdb18 (4.7 GB), musdb18-7s (its 7 s previews, "
-        "147 MB), irmas (3.2 GB); none: MNIST and Fashion-MNIST",
-    )  # fmt: skip
-    fetch.add_argument(
-        "--data-dir", metavar="DIR", type=Path, help="the data folder (default: $BSS_DATA_DIR, else data/)"
-    )
-    fetch.set_defaults(handler=_fetch)
+    for add_command in (_add_separate, _add_evaluate, _add_train, _add_models, _add_fetch):
+        add_command(commands)
     return top
 
 
-def _add_computing(command):
-    """Add the options that say where, and on how much at a time, a network computes."""
+# ---- the arguments of each command -------------------------------------------------------------------------------
+
+
+def _add(commands, handler, text, example=None):
+    """Add the command that is called as its handler; the first sentence of `text` stands in the list of commands."""
+    epilog = f"example: python -m helpers {example}" if example else None
+    summary = text.partition(". ")[0]
+    command = commands.add_parser(handler.__name__.strip("_"), help=summary, description=text, epilog=epilog)
+    command.set_defaults(handler=handler)
+    return command
+
+
+def _add_separate(commands):
+    text = (
+        "Take audio files apart, into DIR/SONG/MODEL/SOURCE.wav. Reads WAV, FLAC, OGG, MP3, with ffmpeg also M4A and "
+        "the sound of videos, of any length. Results are as long as the input, at its sample rate, of its depth (16 or "
+        "24 bit, or 32-bit float; float also where the others would clip). Prints the files' names. A name that begins "
+        "with a dash is given as ./-name.wav"
+    )
+    command = _add(commands, _separate, text, "separate song.mp3 -o separated --model repet-sim")
+    add = command.add_argument
+    add("inputs", metavar="INPUT", nargs="+", type=Path, help="an audio file, or a folder of them")
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
+    add("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
     _add_device(command)
-    command.add_argument(
-        "--chunk", metavar="SECONDS", type=_positive(float), default=10.0,
-        help="a network sees so much at a time; less takes less memory (default: 10)",
-    )  # fmt: skip
+    _add_chunk(command)
+    add("--every-speed", action="store_true", help="hear INPUT at five speeds: five times as long, a little better")
+    add("--format", choices=("wav", "flac", "mp3"), default="wav", help="default: wav")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--only", metavar="SOURCE", nargs="+", default=(), help="write these alone, such as vocals")
+    which.add_argument("--two-stems", action="store_true", help="write vocals and accompaniment, the rest added up")
+    add("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
+
+
+def _add_evaluate(commands):
+    text = (
+        "Measure models on a corpus: SDR, SIR, SAR, NSDR. By BSS Eval 3, on tracks whose sources are known. Prints the "
+        "table, and the name of the JSON file with every track's values. Nothing is downloaded, and data that is "
+        "missing is refused."
+    )
+    command = _add(commands, _evaluate, text, "evaluate --model repet-sim wiener --data mir1k --limit 20")
+    add = command.add_argument
+    add("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
+    corpora = (
+        "mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, multitrack (the first of MUSDB18-HQ, DSD100, MUSDB18 and its "
+        "previews that is there), embedded (songs made by code), or a folder of songs: FOLDER/SONG/SOURCE.wav"
+    )
+    add("--data", metavar="CORPUS", required=True, help=corpora)
+    _add_data_dir(command)
+    add("--split", default="test", help="train, validation or test (default); all for a plain folder")
+    add("--limit", metavar="N", type=_number(int), help="the first N tracks only")
+    _add_device(command)
+    _add_chunk(command)
+
+
+def _add_train(commands):
+    text = (
+        "Train a model on a corpus, in one process or in several. Makes a checkpoint that `separate` takes: the epoch "
+        "with the lowest validation loss. Prints a line per epoch (* is the best so far); the run's state is kept in "
+        "FILE's folder. Started by accelerate launch or torchrun, all processes share every batch. Nothing is "
+        "downloaded."
+    )
+    example = "train music-vae --data mir1k --epochs 30 --steps 300 -o build/music-vae.safetensors; on two GPUs with "
+    example += "accelerate launch --num_processes 2 -m helpers ... instead of python -m helpers ..."
+    command = _add(commands, _train, text, example)
+    add = command.add_argument
+    add("name", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
+    add("--data", metavar="CORPUS", required=True, help="as for `evaluate`, a corpus with stems")
+    _add_data_dir(command)
+    add("--epochs", metavar="N", type=_number(int), required=True, help="each ends in a validation")
+    add("--steps", metavar="N", type=_number(int), required=True, help="batches per epoch")
+    add("-o", "--output", metavar="FILE", type=Path, required=True, help="the checkpoint to write")
+    add("--from", metavar="CHECKPOINT", dest="start", type=Path, help="begin with its weights")
+    together = "segments per batch, of all processes together: a multiple of their number (default: the model's)"
+    add("--batch-size", metavar="N", type=_number(int), help=together)
+    add("--seconds", type=_number(float), help="length of a segment (default: the model's)")
+    add("--learning-rate", metavar="RATE", type=_number(float), help="default: the model's")
+    add("--seed", metavar="N", type=_number(int, 0, 2**32 - 1), default=0, help="from 0 to 2^32 - 1 (default: 0)")
+    add("--resume", action="store_true", help="go on with the run of these settings that was stopped")
+    changes = "arguments of the model's class instead of the recipe's, such as width=64"
+    add("--set", metavar="NAME=VALUE", dest="arguments", nargs="+", type=_setting, default=[], help=changes)
+    _add_device(command)
+
+
+def _add_models(commands):
+    text = (
+        "List the models and how good they were measured to be. These are what `separate` and `evaluate` take by name: "
+        "networks of audio, baselines, and oracles, which need the true sources (`evaluate` only). The networks of "
+        "images, listed too, belong to notebook 01."
+    )
+    command = _add(commands, _models, text)
+    command.add_argument("--all", action="store_true", help="also what trial runs measured, of build/results")
+
+
+def _add_fetch(commands):
+    text = "Download data sets, verify and unpack them. What is there is kept. Prints the folders."
+    command = _add(commands, _fetch, text, "fetch mir1k musdb18-7s")
+    corpora = (
+        "mir1k (1.3 GB), musdb18hq (22.7 GB), musdb18 (4.7 GB), musdb18-7s (its 7 s previews, 147 MB), irmas (3.2 GB); "
+        "none: MNIST and Fashion-MNIST"
+    )
+    command.add_argument("corpora", metavar="CORPUS", nargs="*", help=corpora)
+    _add_data_dir(command)
+
+
+def _add_data_dir(command):
+    command.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
 
 
 def _add_device(command):
-    """Add the option that says where a network computes."""
-    command.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
-        help="what a network runs on (default: auto, a GPU where there is one)",
-    )  # fmt: skip
+    names = ("auto", "cpu", "cuda", "mps")
+    text = "what a network runs on (default: auto, a GPU where there is one)"
+    command.add_argument("--device", choices=names, default="auto", help=text)
+
+
+def _add_chunk(command):
+    text = "a network sees so much at a time; less takes less memory (default: 10)"
+    command.add_argument("--chunk", metavar="SECONDS", type=_number(float), default=10.0, help=text)
 
 
 def _setting(text):
@@ -148,25 +153,20 @@ def _setting(text):
         return name, value
 
 
-def _seed(text):
-    """Read a seed: NumPy's generator takes 32 bits."""
-    number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {2**32 - 1}")
-    return number
-
-
-def _positive(kind):
-    """Return a function that reads a positive number of a kind from an argument."""
+def _number(kind, least=1e-9, most=1e9):
+    """Return a function that reads a number of a kind, within limits, from an argument."""
 
     def read(text):
         number = kind(text)
-        if not 0 < number < 1e9:
-            raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text} is too small or too large")
         return number
 
     read.__name__ = "number"
     return read
+
+
+# ---- what the commands do ----------------------------------------------------------------------------------------
 
 
 def _separate(options):
@@ -175,20 +175,18 @@ def _separate(options):
     from helpers.separation.files import progress_line, separate_files
 
     show, name = progress_line("separating"), Path(options.model).stem
+    separator = load_separator(options.model, options.device, options.chunk, None if options.every_speed else show)
     if options.every_speed:
-        once = load_separator(options.model, options.device, options.chunk)
-        separator, name = EverySpeed(once, progress=show), f"{name}-every-speed"
-    else:
-        separator = load_separator(options.model, options.device, options.chunk, show)
+        separator, name = EverySpeed(separator, progress=show), f"{name}-every-speed"
     failed = False
     done = separate_files(
         options.inputs, options.output, separator, name, form=options.format, only=options.only,
-        two_stems=options.two_stems, add_up=options.add_up, warn=_warn,
+        two_stems=options.two_stems, add_up=options.add_up, warn=lambda sentence: _say("warning", sentence),
     )  # fmt: skip
     for _, files, error in done:
         if error:
             failed = True
-            _complain(error)
+            _say("error", error)
         for file in files:
             print(file, flush=True)
     return int(failed)
@@ -210,12 +208,9 @@ def _evaluate(options):
 def _train(options):
     from helpers.recipes import train
 
-    train(
-        options.model, options.data, options.output, epochs=options.epochs, steps=options.steps,
-        batch_size=options.batch_size, seconds=options.seconds, seed=options.seed, device=options.device,
-        learning_rate=options.learning_rate, resume=options.resume, start=options.start, data_dir=options.data_dir,
-        arguments=dict(options.arguments), show=lambda line: print(line, flush=True),
-    )  # fmt: skip
+    settings = vars(options) | {"arguments": dict(options.arguments)}  # called as train() calls them
+    del settings["handler"]
+    train(**settings, show=lambda line: print(line, flush=True))
 
 
 def _models(options):
@@ -230,18 +225,15 @@ def _models(options):
 def _fetch(options):
     from helpers.data import corpora, images
 
+    folder = options.data_dir or data_dir()
     for name in options.corpora:
-        print(corpora.fetch(name, options.data_dir or data_dir()))
+        print(corpora.fetch(name, folder))
     if not options.corpora:
-        images.fetch_images(options.data_dir or data_dir())
+        images.fetch_images(folder)
 
 
-def _complain(error):
-    print(f"python -m helpers: error: {error}", file=sys.stderr)
-
-
-def _warn(sentence):
-    print(f"python -m helpers: warning: {sentence}", file=sys.stderr)
+def _say(kind, sentence):
+    print(f"python -m helpers: {kind}: {sentence}", file=sys.stderr)
 
 
 def main(arguments=None):
@@ -250,7 +242,7 @@ def main(arguments=None):
     try:
         return options.handler(options) or 0
     except UserError as error:
-        _complain(error)
+        _say("error", error)
         return 1
     except KeyboardInterrupt:
         print("\npython -m helpers: interrupted", file=sys.stderr)

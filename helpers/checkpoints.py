@@ -13,7 +13,8 @@ from helpers.runtime import UserError, git_revision, versions, write_atomically
 
 FORMAT = "2"  # of the metadata; the first edition wrote ZIP archives with torch.save
 CHARACTERS = 2000  # the longest JSON of a constructor's arguments: lists of a few hundred items at most
-SMALLEST, LARGEST = 0.01, 400_000  # of the numbers in it: a dropout, a sample rate
+LARGEST = 400_000  # of the numbers in it: sample rates are the largest
+NARROWEST = 0.01  # of the numbers in its lists: band-split bands of less would be too many
 CALLS = 20  # of torch's functions, to make one tensor of a model; it takes about four
 
 
@@ -21,14 +22,20 @@ def save_checkpoint(path, model, half=False, **facts):
     """Write `model`, of a class in helpers.models, to `path` (NAME.safetensors) with `facts` about its training.
 
     half: store 16-bit floats, which halves the size. facts: numbers, strings, lists and dicts: data, profile,
-    validation loss, ... Raises UserError if the file cannot be written; what was at `path` before is then still there.
+    validation loss, ... Raises UserError if the file cannot be written, or could not be loaded; what was at `path`
+    before is then still there.
     """
+    arguments = json.dumps(model.arguments)
+    try:
+        _read_arguments(arguments)
+    except ValueError as error:
+        raise UserError(f"{path} could not be loaded again, {error}: choose smaller ones") from error
     weights = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
         weights[name] = value.half() if half and value.is_floating_point() else value
     facts = {"git": git_revision(), "versions": versions(), **facts}
-    metadata = {"format": FORMAT, "architecture": type(model).__name__, "arguments": json.dumps(model.arguments)}
+    metadata = {"format": FORMAT, "architecture": type(model).__name__, "arguments": arguments}
     metadata["facts"] = json.dumps(facts, default=lambda number: number.item())  # numbers of NumPy and torch
     write_atomically(path, save(weights, metadata))
 
@@ -48,7 +55,7 @@ def load_checkpoint(path, expect=None):
         if expect and name != expect:
             raise UserError(f"{path} holds a {name}, not the {expect} asked for: give the checkpoint of a {expect}")
         try:
-            arguments = json.loads(metadata["arguments"][:CHARACTERS], parse_int=_number, parse_float=_number)
+            arguments = _read_arguments(metadata["arguments"])
             weights = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
             with torch.device("meta"), CallLimit(CALLS * len(weights)):  # tensors of any size, without memory
                 model = models.ARCHITECTURES[name](**arguments)
@@ -71,11 +78,20 @@ def _opened(path):
         raise UserError(f"{path} is damaged or no checkpoint: delete it, then train or download it again") from error
 
 
-def _number(text):
-    number = int(text) if text.lstrip("-").isdigit() else float(text)
-    if number and not SMALLEST <= abs(number) <= LARGEST:
-        raise ValueError(f"{text} is no argument of a model")
-    return number
+def _read_arguments(text):
+    """Return a constructor's arguments, from JSON; ValueError if they could cost any amount of time or memory."""
+    if len(text) > CHARACTERS:
+        raise ValueError(f"the model's arguments take {len(text)} characters, of at most {CHARACTERS}")
+    arguments = json.loads(text)
+    if not all(_is_modest(value) for value in arguments.values()):
+        raise ValueError(f"not all numbers of the model's arguments {text} are within the limits")
+    return arguments
+
+
+def _is_modest(value, least=0):
+    if isinstance(value, list):
+        return all(_is_modest(part, NARROWEST) for part in value)
+    return not isinstance(value, int | float) or value == 0 or least <= abs(value) <= LARGEST
 
 
 class CallLimit(TorchFunctionMode):

@@ -4,7 +4,6 @@ import io
 import json
 import math
 import time
-import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +19,10 @@ FIGURE_DPI = (110, 90, 70)  # tried in this order until the file is light enough
 ROUNDING = 1e-9  # smaller numbers are rounding errors of zero
 PARTS = ("", " low", " high", " std")  # endings of the columns that make one cell of a table
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SCHEMA = {
-    "title": str, "notebook": str, "name": str, "data": str, "embedded": bool, "split": str, "items": int,
-    "metric": str, "protocol": str, "profile": str, "seed": int, "device": str, "seconds": (int, float),
-    "versions": dict, "revision": str, "created": str, "rows": list, "extra": dict,
-}  # fmt: skip
+FIELDS = (
+    "title", "notebook", "name", "data", "embedded", "split", "items", "metric", "protocol", "profile", "seed",
+    "device", "seconds", "versions", "revision", "created", "rows", "extra",
+)  # fmt: skip
 
 
 @dataclass
@@ -49,7 +47,7 @@ class Run:
         rows: a list of flat dicts, one per table row; see `interval` for a mean with its interval, `<column> std` for
         one with its standard deviation. split, items: the part of the data and how many items of it were measured;
         metric, protocol: what was measured, and how; extra: anything else (lists and dicts too). A number that is NaN
-        or infinite raises UserError. The file goes to runtime.output_dir, whole or not at all.
+        or infinite raises UserError. The file goes to runtime.output_dir.
         """
         record = {
             "title": title, "notebook": self.notebook, "name": name, "data": self.data, "embedded": self.embedded,
@@ -67,17 +65,12 @@ class Run:
         return load_results(self._path("results", name, "json"))
 
     def save_figure(self, fig, name):
-        """Write a matplotlib figure to `<notebook>_<name>.png` and return its path.
-
-        At 110 dpi, or fewer where the file would be larger than 300 kB; warns if that is not enough.
-        """
+        """Write a matplotlib figure to `<notebook>_<name>.png` and return its path; FIGURE_DPI says how finely."""
         for dpi in FIGURE_DPI:
             png = io.BytesIO()
             fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", pil_kwargs={"optimize": True})
             if png.tell() <= FIGURE_BYTES:
                 break
-        else:
-            warnings.warn(f"figure '{name}' takes {png.tell() // 1000} kB: show fewer pictures in it", stacklevel=2)
         return write_atomically(self._path("figures", name, "png"), png.getvalue())
 
     def _path(self, kind, name, suffix):
@@ -106,18 +99,13 @@ def load_folder(folder):
     return records, complaints
 
 
-def clean(record):
-    """True where the results were written by a committed state of the code, so that they can be made again."""
-    return not record["revision"].endswith("-dirty")
-
-
 def _checked(record, path):
-    """Return `record` with plain Python numbers; UserError unless it has the fields of SCHEMA and flat rows."""
+    """Return `record` with plain Python numbers; UserError unless it has all FIELDS, and flat rows."""
     remedy = "delete it and run its notebook again"
-    record = _plain(record, path) if isinstance(record, dict) else {}
-    for name, kind in SCHEMA.items():
-        if not isinstance(record.get(name), kind) or isinstance(record[name], bool) != (kind is bool):
-            raise UserError(f"{path} has no valid '{name}': {remedy}")
+    for name in FIELDS:
+        if name not in record:
+            raise UserError(f"{path} has no '{name}': {remedy}")
+    record = _plain(record, path)
     for row in record["rows"] or [None]:
         if not isinstance(row, dict) or not row or any(isinstance(cell, (list, dict)) for cell in row.values()):
             raise UserError(f"{path} needs rows that are flat dicts, and at least one: {remedy}")

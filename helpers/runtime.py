@@ -5,35 +5,26 @@ import contextlib
 import errno
 import functools
 import importlib.metadata
-import importlib.util
 import os
 import platform
-import random
 import secrets
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from accelerate.utils import convert_to_fp32, find_device
+from accelerate.utils import convert_to_fp32, find_device, set_seed
 
 ROOT = Path(__file__).resolve().parent.parent  # the project's folder, wherever it was cloned
 BUILD = ROOT / "build"  # everything that may be thrown away
 COMMITTED_PROFILES = ("long", "full")  # the profiles whose results may be committed
 PACKAGES = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "librosa", "matplotlib", "ipywidgets", "IPython")
+seed_everything = set_seed  # of Python, NumPy and torch; call it again before any cell whose numbers are checked
 
 
 class UserError(Exception):
     """Something the reader can mend: one sentence that names the file (or option) and the remedy."""
-
-
-def seed_everything(seed):
-    """Seed Python, NumPy and torch; call it again before any cell whose numbers are checked."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def pick_device(name="auto"):
@@ -76,8 +67,7 @@ def in_float32(function):
     """Decorate a function (or method) of tensors so that it computes in float32 even where mixed precision is on.
 
     For the STFT, its inverse and LSTMs: 16 bits lose the quiet bins of a spectrogram, cuFFT knows no bfloat16, and
-    cuDNN runs LSTMs in float16 whatever was asked for. 16-bit tensors, also in tuples, are widened; all else is passed
-    on as it is.
+    cuDNN runs LSTMs in float16 whatever was asked for. Only 16-bit tensors, also in tuples, are widened.
     """
 
     @functools.wraps(function)
@@ -110,32 +100,14 @@ def data_dir():
     return Path(os.environ.get("BSS_DATA_DIR") or ROOT / "data").expanduser()
 
 
-def _writable(folder):
-    """True if files can be made in `folder`, which need not exist yet."""
-    return os.access(next(part for part in (folder, *folder.parents) if part.exists()), os.W_OK)
-
-
 @functools.cache
 def cache_dir():
     """Return the folder for what can be made again: build/cache, or a temporary one where that cannot be written."""
-    folder = BUILD / "cache"
-    if _writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    if os.access(BUILD if BUILD.exists() else ROOT, os.W_OK):
+        return BUILD / "cache"
     folder = tempfile.mkdtemp(prefix="bss-cache-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
-
-
-def give_numba_a_cache():
-    """Set NUMBA_CACHE_DIR, unless it is set, where neither librosa's folder nor the user's cache can be written.
-
-    Without a cache numba refuses to work, and librosa with it. To be called before they are imported.
-    """
-    librosa = importlib.util.find_spec("librosa")
-    folders = [Path(librosa.origin).parent / "core" / "__pycache__"] if librosa else []
-    if not any(map(_writable, [*folders, Path("~/.cache").expanduser()])):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
 
 
 def output_dir(kind, profile, embedded=False):
@@ -144,9 +116,9 @@ def output_dir(kind, profile, embedded=False):
     Only the profiles of COMMITTED_PROFILES, on real data, write to the committed folders; every other run writes under
     `build/`, so that trying a notebook never overwrites a published number.
     """
-    homes = {"results": ROOT / "report" / "results", "figures": ROOT / "figures", "checkpoints": ROOT / "checkpoints"}
     keep = profile in COMMITTED_PROFILES and not embedded
-    folder = homes[kind] if keep else BUILD / kind
+    parent = BUILD if not keep else ROOT / "report" if kind == "results" else ROOT
+    folder = parent / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -158,7 +130,7 @@ def write_atomically(path, content):
     Raises UserError if the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    part = path.with_name(f"{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.part")  # one of each writer's own
+    part = path.with_name(f"{path.name[:40]}.{secrets.token_hex(8)}.part")  # one of each writer's own
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
@@ -173,29 +145,18 @@ def write_atomically(path, content):
     return path
 
 
-def on_colab():
-    """True in a Google Colab runtime."""
-    return bool(os.environ.get("COLAB_RELEASE_TAG"))
-
-
 def versions():
     """Return {package: installed version} of Python and the packages that results depend on."""
-    installed = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            installed[name] = "absent"
-    return installed
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def git_revision():
     """Return the short revision of the project's checkout, 'unknown' outside a git checkout."""
+    describe = ["git", "describe", "--always", "--dirty"]
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    except FileNotFoundError:  # no git on this machine
+        return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git on this machine, no checkout
         return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def check_space(path, size):

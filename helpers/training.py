@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import itertools
 import math
 import time
 from datetime import timedelta
@@ -11,15 +10,15 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, find_batch_size, slice_tensors
+from accelerate.utils import InitProcessGroupKwargs, find_batch_size, slice_tensors
 from torch import nn
 
 from helpers.run_state import fingerprint, restore_run, save_run
 from helpers.runtime import UserError, describe_device, precision
 
-__all__ = ["fingerprint", "fit", "one_cycle"]
+__all__ = ["epoch_line", "fingerprint", "fit", "one_cycle"]
 
-PATIENCE = timedelta(hours=2)  # the longest that processes wait while the first one reads a corpus, or validates
+PATIENCE = timedelta(hours=2)  # the longest that processes wait while the first one converts a corpus
 STRIDE = 1_000_000_007  # between the seeds of two processes: more than between those of two epochs
 
 
@@ -30,6 +29,20 @@ def one_cycle(progress, warm_up=0.15):
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
+@contextlib.contextmanager
+def memory_errors_explained():
+    """Turn what torch raises where memory does not suffice, on a GPU or a CPU, into a UserError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        if not lacking:
+            raise
+        remedy = "make the batches smaller (--batch-size) or the segments shorter (--seconds)"
+        raise UserError(f"training needs more memory than there is: {remedy}") from error
+
+
+@memory_errors_explained()
 def fit(
     model, loss, batches, *, epochs, steps, learning_rate=2e-3, weight_decay=1e-4, schedule=one_cycle, clip=None,
     average=None, device="cpu", mixed_precision="auto", seed=0, state_path=None, resume=True, on_epoch=None,
@@ -39,10 +52,10 @@ def fit(
     Every epoch begins by seeding torch with (seed, epoch), so that a resumed run draws what the uninterrupted one would
     have drawn. On a CPU both end in the same weights, bit for bit; some GPU kernels add up in no fixed order.
 
-    Started by `torchrun` (on GPUs also `accelerate launch`), all processes draw the same global batch, each computes
-    the loss of its own slice, and the gradients are averaged: as losses are means over the batch, these are the steps
-    of one process. (But each draws its own dropout and sampled codes, and on CPUs normalises its slice alone.) The
-    first process validates, writes the state and calls `on_epoch`; all of them must be able to read `state_path`.
+    Started by `accelerate launch` or `torchrun`, all processes draw the same global batch, each computes the loss of
+    its own slice, and the gradients are averaged: as losses are means over the batch, these are the steps of one
+    process. (But each draws its own dropout and sampled codes, and on CPUs normalises its slice alone.) The first
+    process writes the state and calls `on_epoch`; all of them must be able to read `state_path`.
 
     Args:
         loss: loss(model, batch, progress) -> {"loss": scalar to minimise, other terms to log}; progress goes from 0 to
@@ -66,39 +79,16 @@ def fit(
     if min(epochs, steps) < 1:
         raise UserError(f"training needs at least 1 epoch of 1 step, not {epochs} of {steps}: give larger numbers")
     accelerator = new_accelerator(torch.device(device), mixed_precision)
-    device, leads = accelerator.device, accelerator.is_main_process
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        if accelerator.num_processes > 1:
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model.to(device)
+    model.to(accelerator.device)
     averaged = copy.deepcopy(model) if average else None
-    training = accelerator.prepare_model(Terms(model, loss))
-    validation = accelerator.prepare_model(Terms(averaged or model, loss), evaluation_mode=True)
-    fused = True if device.type == "cuda" else None  # one kernel for all weights; None is torch's own choice
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
-    optimiser = accelerator.prepare_optimizer(optimiser)
-
-    def step(batch, number):
-        progress = number / (epochs * steps)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * schedule(progress)
-        terms = training(own_slice(batch, accelerator), progress)
-        optimiser.zero_grad()
-        accelerator.backward(terms["loss"])
-        if clip:
-            accelerator.clip_grad_norm_(model.parameters(), clip)
-        optimiser.step()
-        if averaged:
-            update_average(averaged, model, average, number)
-        return terms
+    training, validation, optimiser = prepare(model, averaged, loss, learning_rate, weight_decay, accelerator)
 
     plan = {"architecture": type(model).__name__, "arguments": model.arguments, "loss": fingerprint(loss)}
     plan |= {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "weight_decay": weight_decay}
     plan |= {"schedule": fingerprint(schedule), "clip": clip, "average": average, "seed": seed}
     parts = {"weights": model, "optimiser": optimiser, "average": averaged, "scaler": accelerator.scaler}
-    parts = {name: part for name, part in parts.items() if part is not None}
     history, best = {"epoch": [], "train": {}, "validation": {}, "best_epoch": 0}, None
+    leads = accelerator.is_main_process
     if state_path and resume and Path(state_path).exists():
         history, best = restore_run(state_path, plan, parts)
         if on_epoch and leads:
@@ -106,24 +96,33 @@ def fit(
 
     for epoch in range(len(history["epoch"]) + 1, epochs + 1):
         started = time.perf_counter()
-        torch.manual_seed(seed * 100_003 + epoch + STRIDE * accelerator.process_index)
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        numbers = range((epoch - 1) * steps, epoch * steps)
-        torch.backends.cudnn.benchmark = device.type == "cuda"  # batches of one shape: find the fastest kernels for it
-        with memory_errors_explained(device):
-            training.train()
-            drawn = zip(batches("train", generator), numbers, strict=True)
-            train = mean_terms(itertools.starmap(step, drawn), accelerator)
-            validation.eval()
-            with torch.no_grad():
-                drawn = batches("validation", generator) if leads else ()
-                (judged,) = broadcast_object_list([mean_terms(validation(batch, 1.0) for batch in drawn)])
-        if judged is None:
-            raise UserError("the validation split gives no batch: add validation tracks, or make the batches smaller")
+        generator = seed_epoch(seed, epoch, accelerator)
+
+        training.train()
+        terms_of_steps = []
+        for number, batch in zip(range((epoch - 1) * steps, epoch * steps), batches("train", generator), strict=True):
+            progress = number / (epochs * steps)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * schedule(progress)
+            terms = training(own_slice(batch, accelerator), progress)
+            optimiser.zero_grad()
+            accelerator.backward(terms["loss"])
+            if clip:
+                accelerator.clip_grad_norm_(model.parameters(), clip)
+            optimiser.step()
+            if average:
+                update_average(averaged, model, average, number)
+            terms_of_steps.append({name: term.detach() for name, term in terms.items()})
+        train = mean_terms(terms_of_steps, accelerator)
+
+        validation.eval()
+        with torch.no_grad():
+            judged = mean_terms([validation(batch, 1.0) for batch in batches("validation", generator)], accelerator)
         if not math.isfinite(train["loss"] + judged["loss"]):
             raise UserError(f"the loss was no longer finite in epoch {epoch}: lower the learning rate {learning_rate}")
+
         facts = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"], "steps": steps}
-        facts |= {"seconds": time.perf_counter() - started, "device": describe_device(device)}
+        facts |= {"seconds": time.perf_counter() - started, "device": describe_device(accelerator.device)}
         record(history, train, judged, facts | {"mixed_precision": accelerator.mixed_precision})
         if history["best_epoch"] == epoch:
             best = {name: value.cpu().clone() for name, value in (averaged or model).state_dict().items()}
@@ -131,10 +130,14 @@ def fit(
             save_run(state_path, plan, parts, history, best)
         if on_epoch and leads:
             on_epoch(epoch, history)
+
     torch.backends.cudnn.benchmark = False  # what is separated next is of every length
     model.load_state_dict(best)
     model.eval()
     return history
+
+
+# ---- before the loop ---------------------------------------------------------------------------------------------
 
 
 class Terms(nn.Module):
@@ -149,19 +152,39 @@ class Terms(nn.Module):
 
 
 def new_accelerator(device, mixed_precision="auto"):
-    """Return accelerate's Accelerator for a device; of several processes each gets a GPU of its own, or a UserError."""
+    """Return accelerate's Accelerator for a device; of several processes each gets a GPU of its own."""
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     AcceleratorState._reset_state(reset_partial_state=True)  # it remembers precision and device of an earlier run
-    accelerator = Accelerator(
+    return Accelerator(
         mixed_precision=precision(device) if mixed_precision == "auto" else mixed_precision,
         cpu=device.type == "cpu",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
-    gpus = torch.cuda.device_count()
-    if accelerator.device.type == "cuda" and accelerator.local_process_index >= gpus:
-        raise UserError(f"there are more processes than GPUs ({gpus}): start fewer, or take the device cpu")
-    return accelerator
+
+
+def prepare(model, averaged, loss, learning_rate, weight_decay, accelerator):
+    """Return the Terms to train, those to validate, and the optimiser, wrapped for precision and processes."""
+    gpu = accelerator.device.type == "cuda"
+    if gpu:
+        torch.backends.cudnn.benchmark = True  # batches of one shape: find the fastest kernels for it
+        torch.set_float32_matmul_precision("high")
+    if gpu and accelerator.num_processes > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=gpu)
+    training, optimiser = accelerator.prepare(Terms(model, loss), optimiser)
+    validation = accelerator.prepare_model(Terms(averaged or model, loss), evaluation_mode=True)
+    return training, validation, optimiser
+
+
+# ---- in the loop -------------------------------------------------------------------------------------------------
+
+
+def seed_epoch(seed, epoch, accelerator):
+    """Seed torch, each process differently; return the generator of the batches, which is the same in all of them."""
+    number = seed * 100_003 + epoch
+    torch.manual_seed(number + STRIDE * accelerator.process_index)
+    return torch.Generator().manual_seed(number)
 
 
 def own_slice(batch, accelerator):
@@ -191,22 +214,15 @@ def update_average(averaged, model, decay, number):
             mean.copy_(value)
 
 
-def mean_terms(terms_of_batches, accelerator=None):
-    """Return {loss term: mean over batches and, with an accelerator, over its processes}; None if there is no batch.
+def mean_terms(terms_of_batches, accelerator):
+    """Return {loss term: mean over batches and processes}; UserError if there is no batch, of the validation split.
 
-    Terms are added up on their device and read once, in the end, so that a GPU never waits for a step's numbers.
+    The terms stay on their device and are read once, here, so that a GPU never waits for a step's numbers.
     """
-    totals, count = {}, 0
-    for terms in terms_of_batches:
-        for name, value in terms.items():
-            totals[name] = totals.get(name, 0.0) + value.detach()
-        count += 1
-    if not count:
-        return None
-    values = torch.stack(list(totals.values()))
-    if accelerator:
-        values = accelerator.reduce(values, "mean")
-    return {name: value / count for name, value in zip(totals, values.tolist(), strict=True)}
+    if not terms_of_batches:
+        raise UserError("the validation split gives no batch: add validation tracks, or make the batches smaller")
+    values = torch.stack([torch.stack(list(terms.values())) for terms in terms_of_batches]).mean(dim=0)
+    return dict(zip(terms_of_batches[0], accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
 def record(history, train, validation, facts):
@@ -221,16 +237,9 @@ def record(history, train, validation, facts):
         history["best_epoch"] = facts["epoch"]
 
 
-@contextlib.contextmanager
-def memory_errors_explained(device):
-    """Turn what torch raises where memory does not suffice, on a GPU or a CPU, into a UserError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-        if not lacking:
-            raise
-        raise UserError(
-            f"a training step needs more memory than {describe_device(device)} has: make the batches smaller "
-            "(--batch-size) or the segments shorter (--seconds)"
-        ) from error
+def epoch_line(history, epoch, epochs):
+    """Return a line about an epoch, counted from 1: its losses (with * where it is the best so far), its seconds."""
+    train, validation = (history[split]["loss"][epoch - 1] for split in ("train", "validation"))
+    best = "*" if validation == min(history["validation"]["loss"][:epoch]) else " "
+    losses = f"train {train:<#9.4g}  validation {validation:<#9.4g}{best}"
+    return f"epoch {epoch:{len(str(epochs))}}/{epochs}  {losses}  {history['seconds'][epoch - 1]:6.1f} s"

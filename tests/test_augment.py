@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from scipy.signal import lfilter
+from scipy.signal import lfilter, welch
 
-from helpers.data.augment import at_speeds, move_formants, transposed, with_new_singers
+from helpers.data.augment import at_speeds, equalised, move_formants, transposed, with_new_singers
 from helpers.data.batches import load_samples
 from helpers.data.corpora import load_corpus
 from helpers.data.tracks import Corpus, Track
@@ -138,3 +138,34 @@ def test_new_singers_sing_over_the_same_band():
     assert not found[0][1][0, 0].allclose(found[0][1][1, 0], atol=1e-3)  # another tract for each of a batch
     assert not found[0][0].allclose(found[1][0], atol=1e-3)
     assert sources[0, 0].equal(voice)  # what was given is not written to
+
+
+# ---- equalisers --------------------------------------------------------------------------------------------------
+
+
+def equalised_once(sources, decibels=4.0, seed=0):
+    return next(equalised([(None, sources)], torch.Generator().manual_seed(seed), RATE, decibels))
+
+
+def test_an_equaliser_changes_every_frequency_within_its_bounds_and_smoothly():
+    noise = torch.randn(2, 2, 1, 4 * RATE, generator=torch.Generator().manual_seed(3))
+    mixture, sources = equalised_once(noise)
+    assert mixture.equal(sources.sum(1)) and sources.shape == noise.shape
+    before, after = (welch(part.numpy(), RATE, nperseg=512)[1][..., 3:-3] for part in (noise, sources))
+    gains = 10 * np.log10(after / before)  # (batch, sources, channels, frequencies)
+    assert np.abs(gains).max() < 4.2 and np.abs(np.diff(gains)).max() < 1
+    assert (np.ptp(gains, axis=-1) > 1).all()
+    assert len({round(float(gain), 3) for gain in gains[..., 20].ravel()}) == 4  # every source of every segment
+
+
+def test_an_equaliser_treats_left_and_right_alike_and_repeats():
+    left = torch.randn(1, 2, 1, 8000, generator=torch.Generator().manual_seed(3))
+    stereo = equalised_once(torch.cat((left, -left), dim=2))[1]
+    assert stereo[:, :, 0].allclose(-stereo[:, :, 1], atol=1e-5)
+    assert stereo[:, :, :1].allclose(equalised_once(left)[1], atol=1e-5)
+    assert not stereo[:, :, :1].allclose(equalised_once(left, seed=1)[1], atol=1e-2)
+    assert equalised_once(left, decibels=0.0)[1].allclose(left, atol=1e-4)
+
+
+def test_silence_stays_silent_when_it_is_equalised():
+    assert equalised_once(torch.zeros(1, 2, 1, 5000))[1].abs().max() == 0

@@ -3,16 +3,12 @@
 import pytest
 import torch
 
-from helpers.data import audio
-from helpers.data.tracks import Track
 from helpers.runtime import UserError
 from helpers.separation import baselines
-from helpers.separation.anchors import FixedEqualiser, PublishedEstimates
 from helpers.separation.baselines import (
     BASELINES,
     ICA,
     BlindNMF,
-    Mixture,
     MultipassHPSS,
     OracleNMF,
     RepetSim,
@@ -20,7 +16,6 @@ from helpers.separation.baselines import (
 )
 
 RATE = 8000
-VOICE_METHODS = [name for name, entry in BASELINES.items() if entry.voice]
 
 
 def noise(*shape, seed=0, level=0.1):
@@ -56,11 +51,11 @@ def sdr(estimate, reference):
     return float(10 * torch.log10(reference.square().sum() / (reference - estimate).square().sum()))
 
 
-def gain_in_sdr(make, voice, rest, **options):
+def gain_in_sdr(make, voice, rest):
     """Return how many dB nearer both sources are than the mixture is."""
     sources = {"vocals": voice, "accompaniment": rest}
     mixture = voice + rest
-    found = make(sources, **options)(mixture, RATE)
+    found = make(sources)(mixture, RATE)
     assert list(found) == list(sources)
     return [sdr(found[name], source) - sdr(mixture, source) for name, source in sources.items()]
 
@@ -80,40 +75,24 @@ def test_the_names_say_what_is_behind_them():
         else:
             assert entry.make(["a", "b"]).names == ("a", "b")
         assert not name.endswith("-oracle") or entry.truth
-    blind = BASELINES["nmf-euclidean-blind"].make(["a", "b"]).whole
-    assert isinstance(blind, BlindNMF) and blind.divergence == "euclidean"
 
 
-@pytest.mark.parametrize("name", VOICE_METHODS)
-def test_methods_for_a_voice_refuse_other_numbers_of_sources(name):
-    with pytest.raises(UserError, match="not 4 sources: add up all but the voice"):
-        BASELINES[name].make(["vocals", "drums", "bass", "other"])
-
-
-def test_the_mixture_stands_for_every_source():
-    wave = noise(2, 500)
-    found = Mixture(["a", "b", "c"])(wave, RATE)
-    assert list(found) == ["a", "b", "c"] and all(torch.equal(estimate, wave) for estimate in found.values())
-    found["a"].zero_()
-    assert wave.any() and found["b"].any()
+def test_methods_for_a_voice_refuse_other_numbers_of_sources():
+    for entry in (entry for entry in BASELINES.values() if entry.voice):
+        with pytest.raises(UserError, match="not 4 sources: add up all but the voice"):
+            entry.make(["vocals", "drums", "bass", "other"])
 
 
 # ---- NMF ---------------------------------------------------------------------------------------------------------
 
 
-def divergence(v, w, h, kind):
-    model = w @ h
-    return float((v * (v / model).log() - v + model).sum() if kind == "kl" else (v - model).square().sum())
-
-
-@pytest.mark.parametrize("kind", ["kl", "euclidean"])
-def test_nmf_finds_what_was_multiplied_and_more_steps_are_never_worse(kind, monkeypatch):
+def test_nmf_finds_what_was_multiplied_and_more_steps_are_never_worse(monkeypatch):
     v = noise(40, 6, seed=1).abs() @ noise(6, 70, seed=2).abs() + noise(40, 70, seed=3, level=0.001).abs()
     errors = []
     for iterations in (1, 5, 20, 100, 300):
         monkeypatch.setattr(baselines, "ITERATIONS", iterations)
-        w, h = nmf(v, 6, kind)
-        errors.append(divergence(v, w, h, kind))
+        w, h = nmf(v, 6)
+        errors.append(float((v * (v / (w @ h)).log() - v + w @ h).sum()))  # the generalised KL divergence
         torch.testing.assert_close(w.sum(0), torch.ones(6))
     assert all(later <= earlier * (1 + 1e-5) for earlier, later in zip(errors, errors[1:], strict=False))
     assert errors[-1] < 0.01 * errors[0]
@@ -121,21 +100,20 @@ def test_nmf_finds_what_was_multiplied_and_more_steps_are_never_worse(kind, monk
 
 def test_nmf_of_any_scale_and_of_nothing():
     v = noise(20, 30).abs()
-    w, h = nmf(v, 3, "kl")
+    w, h = nmf(v, 3)
     for scale in (1e-12, 1e6):
-        w_scaled, h_scaled = nmf(v * scale, 3, "kl")
+        w_scaled, h_scaled = nmf(v * scale, 3)
         torch.testing.assert_close(w_scaled, w, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(h_scaled / scale, h, rtol=1e-3, atol=1e-5)
-    w, h = nmf(torch.zeros(20, 30), 3, "euclidean")
+    w, h = nmf(torch.zeros(20, 30), 3)
     assert w.isfinite().all() and not h.any()
 
 
-@pytest.mark.parametrize("kind", ["kl", "euclidean"])
-def test_components_grouped_with_the_truth(kind):
+def test_components_grouped_with_the_truth():
     t = seconds(3)
     first = tones(t, 300) * ((t % 0.7) > 0.3) + tones(t, 1400) * ((t % 0.9) > 0.5)
     second = tones(t, 700) * ((t % 0.5) > 0.2) + tones(t, 2500) * ((t % 1.1) > 0.5)
-    assert min(gain_in_sdr(OracleNMF, first, second, divergence=kind)) > 15
+    assert min(gain_in_sdr(OracleNMF, first, second)) > 15
 
 
 def test_the_rule_gives_the_voice_what_lies_in_its_band_and_pauses():
@@ -145,23 +123,22 @@ def test_the_rule_gives_the_voice_what_lies_in_its_band_and_pauses():
     for component in (1, 3, 4):
         activations[component, component * 20 : -40] = 0.01
     templates = templates / templates.sum(0)
-    found = BlindNMF().weights(templates, activations, None, RATE)
+    found = BlindNMF(["a", "b"]).weights(templates, activations, RATE)
     torch.testing.assert_close(found.sum(0), torch.ones(6))
     assert found.argmax(0).tolist() == [1, 0, 1, 0, 0, 1] and found.max(0).values.min() > 0.7
     band, crest = templates[21:400].sum(0), (activations.square().mean(1).sqrt() / activations.mean(1)).log()
     score = sum((x - x.mean()) / x.std(correction=0) for x in (band, crest))
     torch.testing.assert_close(found[0], 1 / (1 + (-score).exp()), rtol=1e-4, atol=1e-4)
-    four = BlindNMF(["a", "b", "c", "d"]).weights(templates, activations, None, RATE)
+    four = BlindNMF(["a", "b", "c", "d"]).weights(templates, activations, RATE)
     torch.testing.assert_close(four.sum(0), torch.ones(6))
     assert four.argmax(0).tolist() == [3, 0, 3, 0, 0, 3]
 
 
-@pytest.mark.parametrize("kind", ["kl", "euclidean"])
-def test_components_grouped_by_the_rule(kind):
+def test_components_grouped_by_the_rule():
     t = seconds(4)
     voice, drone = sung(t), tones(t, 80, 130, 170)
-    assert min(gain_in_sdr(BlindNMF, voice, drone, divergence=kind)) > 3
-    named = BlindNMF(["accompaniment", "vocals"], kind)(voice + drone, RATE)
+    assert min(gain_in_sdr(BlindNMF, voice, drone)) > 3
+    named = BlindNMF(["accompaniment", "vocals"])(voice + drone, RATE)
     assert sdr(named["accompaniment"], voice) > 3  # it knows the order alone: the voice is the first
 
 
@@ -169,7 +146,7 @@ def test_components_grouped_by_the_rule(kind):
 def test_nobody_sings_below_the_lowest_voice(make):
     low = tones(seconds(3), 60)
     wave = low + sung(seconds(3))
-    found = make()(wave, RATE)["accompaniment"]
+    found = make(["vocals", "accompaniment"])(wave, RATE)["accompaniment"]
     assert float((found * low).sum() / low.square().sum()) > 0.98
 
 
@@ -210,62 +187,10 @@ def test_ica_undoes_a_panned_mix_and_knows_whose_side_is_whose(order):
     assert (found["left"] + found["right"] - images.sum(0)).abs().max() < 1e-5
 
 
-def test_ica_works_on_three_mixtures_too():
-    sources = torch.cat([independent(), independent(30_000)[:1, 10_000:]])
-    panning = torch.tensor([[1.0, 0.3, 0.2], [0.1, 1.0, 0.4], [0.3, 0.2, 1.0]])
-    images = panning.T[:, :, None] * sources[:, None]
-    found = ICA(["a", "b", "c"])(images.sum(0), RATE)
-    assert min(sdr(wave, image) for wave, image in zip(found.values(), images, strict=True)) > 20
-
-
 def test_ica_says_what_it_needs():
     with pytest.raises(UserError, match=r"as many mixtures \(channels\) as sources: the waveform has 1 for 2"):
-        ICA()(noise(1, 1000), RATE)
+        ICA(["a", "b"])(noise(1, 1000), RATE)
     with pytest.raises(UserError, match="the waveform has 3 for 2"):
-        ICA()(noise(3, 1000), RATE)
+        ICA(["a", "b"])(noise(3, 1000), RATE)
     with pytest.raises(UserError, match="no 2 different mixtures"):
-        ICA()(noise(1, 1000).repeat(2, 1), RATE)
-
-
-def test_ica_learns_from_a_bounded_number_of_samples(monkeypatch):
-    seen, sources = [], (torch.rand(2, 40_000, generator=torch.Generator().manual_seed(0)) - 0.5) ** 3
-    mixture = torch.tensor([[1.0, 0.4], [-0.3, 0.8]]) @ sources
-    fit = baselines.FastICA.fit
-    monkeypatch.setattr(baselines.FastICA, "fit", lambda self, x: seen.append(len(x)) or fit(self, x))
-    expected = ICA()(mixture, RATE)
-    monkeypatch.setattr(baselines, "MOST_SAMPLES", 9000)
-    found = ICA()(mixture, RATE)
-    assert seen == [40_000, 8000]
-    assert min(sdr(found[name], expected[name]) for name in expected) > 20
-
-
-# ---- made of data ----------------------------------------------------------------------------------------------------
-
-
-def test_the_fixed_equaliser_shares_each_frequency_out_by_the_training_energies():
-    t = seconds(2)
-    training = [
-        Track.from_waveforms("one", RATE, {"vocals": 2 * tones(t, 1000), "accompaniment": tones(t, 1000, 200)}),
-        Track.from_waveforms("two", RATE, {"vocals": 2 * tones(t, 1000), "accompaniment": tones(t, 1000, 200)}),
-    ]
-    separate = FixedEqualiser(training)
-    found = separate(tones(t, 1000), RATE)  # energies 4 and 1
-    assert sdr(found["vocals"], 0.8 * tones(t, 1000)) > 40 and sdr(found["accompaniment"], 0.2 * tones(t, 1000)) > 30
-    low = separate(tones(t, 200), RATE)
-    assert sdr(low["accompaniment"], tones(t, 200)) > 25
-    twice = seconds(2, 2 * RATE)  # the same frequencies at another rate
-    found = separate(tones(twice, 1000), 2 * RATE)
-    assert sdr(found["vocals"], 0.8 * tones(twice, 1000)) > 25
-
-
-def test_published_estimates_are_read_for_their_track(tmp_path):
-    voice, rest = noise(1, 9000, seed=1), noise(1, 9000, seed=2)
-    track = Track.from_waveforms("some song", RATE, {"vocals": voice, "accompaniment": rest})
-    audio.write_audio(tmp_path / "some song" / "ABC1.wav", 0.5 * voice, RATE, "FLOAT")
-    found = PublishedEstimates(tmp_path, "ABC1").for_track(track)(track.mixture, RATE)
-    torch.testing.assert_close(found["vocals"], 0.5 * voice)
-    torch.testing.assert_close(found["accompaniment"], 0.5 * voice + rest)
-    with pytest.raises(UserError, match="there is no file .*XYZ1.wav"):
-        PublishedEstimates(tmp_path, "XYZ1").for_track(track)(track.mixture, RATE)
-    with pytest.raises(UserError, match="s shorter than its mixture"):
-        PublishedEstimates(tmp_path, "ABC1").for_track(track)(noise(1, 20_000), RATE)
+        ICA(["a", "b"])(noise(1, 1000).repeat(2, 1), RATE)

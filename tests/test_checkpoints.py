@@ -183,6 +183,21 @@ def test_huge_arguments_cost_no_memory_and_no_time(path, content, architecture, 
     assert time.process_time() - started < 2
 
 
+@pytest.mark.parametrize("arguments", [{"width": 400_001}, {"sources": ["a source"] * 200}, {"bands": [[8000, 1e-3]]}])
+def test_what_would_not_be_loaded_is_not_saved(path, arguments):
+    model = build()
+    model.arguments |= arguments
+    with refused(path, "could not be loaded again"):
+        save_checkpoint(path, model)
+    assert not path.exists()
+
+
+def test_small_numbers_are_no_sizes(path):
+    model = models.LSTMNet(**SMALL["LSTMNet"], dropout=0.005, layers=2)
+    save_checkpoint(path, model)
+    assert load_checkpoint(path)[0].arguments["dropout"] == 0.005
+
+
 def test_models_built_in_another_thread_meanwhile_are_left_alone(path, content, monkeypatch):
     built = []
 

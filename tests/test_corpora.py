@@ -1,7 +1,9 @@
 """The corpora: tiny copies in the real layouts, their splits and names, tracks read in parts, and what stands in."""
 
 import os
+import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from toy_songs import RATE, STEMS, noise, stub_streams, write_song
 
 from helpers.data import audio, corpora, layouts
+from helpers.data.batches import SegmentSampler, load_samples
 from helpers.data.tracks import Corpus, Track
 from helpers.runtime import UserError
 
@@ -209,14 +212,16 @@ def test_sources_can_be_added_up():
 
 @pytest.mark.parametrize("name", list(corpora.KINDS))
 def test_without_data_and_network_the_embedded_songs_take_their_place(tmp_path, name):
-    with pytest.warns(UserWarning, match=f"the embedded songs take its place: run `python -m helpers fetch {name} "):
+    remedy = f"helpers fetch {name} --data-dir" if corpora.KINDS[name].archive else "put its files there, as /"
+    with pytest.warns(UserWarning, match=f"the embedded songs take its place: .*{remedy}") as caught:
         part = corpora.load_corpus(name, "test", tmp_path)
+    assert caught[0].filename == __file__
     assert part.embedded and part.name == "embedded songs"
     assert part.sources == corpora.KINDS[name].sources == tuple(part[0].sources)
     assert part[0].sample_rate == (16_000 if name == "mir1k" else RATE)
     assert part[0].channels == (1 if name == "mir1k" else 2) and part[0].mixture.abs().max() > 0
     assert corpora.banner(part).startswith("**Embedded data") and "not comparable" in corpora.banner(part)
-    with pytest.raises(UserError, match=f"is not in .*python -m helpers fetch {name} --data-dir"):
+    with pytest.raises(UserError, match=f"is not in .*{remedy}"):
         corpora.load_corpus(name, "test", tmp_path, real=True)
 
 
@@ -253,14 +258,15 @@ def test_the_previews_take_the_place_of_songs_with_four_stems(tmp_path, monkeypa
 
 
 def test_nothing_large_and_no_previews_that_cannot_be_read_are_downloaded_unasked(tmp_path, monkeypatch, fetched):
-    monkeypatch.setattr(corpora, "_has_ffmpeg", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     for name in ("mir1k", "irmas", "musdb18hq"):
         with pytest.warns(UserWarning, match="the embedded songs take its place"):
             assert corpora.load_corpus(name, "test", tmp_path / "data").embedded
     assert fetched == []
-    assert corpora.fetch("mir1k", tmp_path / "data") == tmp_path / "data/MIR-1K"  # asked by name
-    assert corpora.fetch("mir1k", tmp_path / "data") == tmp_path / "data/MIR-1K"  # there already
-    assert fetched == ["MIR-1K.zip"]
+    assert corpora.fetch("musdb18", tmp_path / "data") == tmp_path / "data/MUSDB18"  # asked by name
+    assert corpora.fetch("MUSDB18", tmp_path / "data") == tmp_path / "data/MUSDB18"  # there already
+    assert fetched == ["musdb18.zip"]
 
 
 def test_the_banner_of_real_tracks(tmp_path):
@@ -269,15 +275,175 @@ def test_the_banner_of_real_tracks(tmp_path):
     assert corpora.banner(part) == "Data: multitrack-1 (MUSDB18-HQ layout) (test: 1 tracks, 1.0 minutes)."
 
 
-def test_unknown_names_and_a_folder_without_the_layout(tmp_path):
-    for wrong in (["musdb19"], ["mir1k", "dev"]):
+def test_unknown_names():
+    for wrong in (["musdb19"], ["mir1k", "dev"], ["mir1k+musdb19"]):
         with pytest.raises(UserError, match="unknown .* take "):
             corpora.load_corpus(*wrong)
-    with pytest.raises(UserError, match="unknown corpus 'mnist': take one of mir1k"):
-        corpora.fetch("mnist")
+    for wrong in ("mnist", "sisec-excerpts"):
+        with pytest.raises(UserError, match=f"'{wrong}' cannot be downloaded: take one of mir1k"):
+            corpora.fetch(wrong)
+
+
+# ---- what lies elsewhere than it should --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spelt", "name"),
+    [("MIR-1K", "mir1k"), ("mir-1k/", "mir1k"), ("MIR-1K-master", "mir1k"), ("DSD100subset", "dsd100"),
+     ("~/data/MUSDB18-HQ", "musdb18hq"), ("musdb18_hq", "musdb18hq"), ("MUSDB18", "musdb18"),
+     ("MUSDB18-7", "musdb18-7s"), ("SiSEC-excerpts", "sisec-excerpts"), ("IRMAS", "irmas"), ("mine", None)],
+)  # fmt: skip
+def test_names_however_spelt(spelt, name):
+    assert corpora.kind_of(spelt) == name
+
+
+@pytest.mark.parametrize("moved", ["MIR-1K/MIR-1K", "MIR-1K/MIR-1K-master", "mir-1k", "MIR-1K-main", "MIR1K/data"])
+def test_a_corpus_one_folder_too_deep_or_of_a_name_spelt_otherwise_is_there(tmp_path, moved):
+    write_mir1k(tmp_path / "made", CLIPS)
+    (tmp_path / "data" / moved).parent.mkdir(parents=True)
+    (tmp_path / "made/MIR-1K").rename(tmp_path / "data" / moved)
+    found = corpora.load_corpus("MIR-1K", "test", tmp_path / "data", real=True)
+    assert [track.name for track in found] == ["bug_5_01", "jmzen_1_02"]
+    by_path = corpora.load_corpus(str(tmp_path / "data" / moved.partition("/")[0]), "test")
+    assert by_path.name == found.name == "MIR-1K, 9 of 1,000 clips"
+    assert corpora.fetch("mir1k", tmp_path / "data") == tmp_path / "data" / moved  # nothing to download
+
+
+def test_a_part_of_dsd100_by_its_name_or_path_and_musdb18hq_twice_in_itself(tmp_path):
+    write_dsd100(tmp_path, "abc", "xy")
+    (tmp_path / "DSD100").rename(tmp_path / "DSD100subset")
+    for name, folder in (("dsd100", tmp_path), (tmp_path / "DSD100subset", None)):
+        assert [track.name for track in corpora.load_corpus(name, "test", folder, real=True)] == ["x", "y"]
+    write_song(tmp_path / "musdb18hq/musdb18hq/test/z")
+    assert corpora.load_corpus("musdb18hq", "test", tmp_path, real=True)[0].name == "z"
+
+
+def test_what_another_folder_holds_is_said(tmp_path):
+    def refused(name, words):
+        with pytest.raises(UserError, match=words) as caught:
+            corpora.load_corpus(name, "test", tmp_path, real=True)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+    write_song(tmp_path / "musdb18/test/a", frames=20)
+    refused("musdb18", "musdb18 has the layout of MUSDB18-HQ, .*vocals.wav: call it MUSDB18-HQ")
+    (tmp_path / "MUSDB18-HQ/test").mkdir(parents=True)
+    (tmp_path / "MUSDB18-HQ/test/a.stem.mp4").touch()
+    refused("musdb18hq", "MUSDB18-HQ has the layout of MUSDB18, .*stem.mp4: call it MUSDB18")
+    (tmp_path / "MIR-1K/UndividedWavfile").mkdir(parents=True)
+    refused("mir1k", "MIR-1K holds UndividedWavfile, but no Wavfile/.*: put MIR-1K's files there, or .*fetch mir1k")
     (tmp_path / "DSD100").mkdir()
-    with pytest.raises(UserError, match=r"DSD100 holds no train tracks of DSD100's layout.*fetch dsd100"):
-        corpora.load_corpus("dsd100", "train", tmp_path)
+    refused("dsd100", "DSD100 holds nothing, but no Sources/")
+    with pytest.raises(UserError, match="MIR-1K holds UndividedWavfile"):
+        corpora.fetch("mir1k", tmp_path)  # rather than 1.3 GB that cannot be unpacked there
+
+
+def test_subsets_of_mir1k(tmp_path):
+    write_mir1k(tmp_path, ["abjones_1_01", "abjones_1_02", "abjones_2_01", "amy_1_01", "amy_1_02"])
+    train, validation = (corpora.load_corpus("mir1k", split, tmp_path) for split in ("train", "validation"))
+    assert [track.name for track in validation] == ["amy_1_01", "amy_1_02"]  # a whole song
+    assert [track.name for track in train] == ["abjones_1_01", "abjones_1_02", "abjones_2_01"]
+    with pytest.raises(UserError, match=r"mir1k has no test tracks \(MIR-1K, 5 of 1,000 clips: .*all others test.*add"):
+        corpora.load_corpus("mir1k", "test", tmp_path)
+
+
+def test_one_singer_left_out(tmp_path):
+    write_mir1k(tmp_path, CLIPS)
+    parts = [corpora.load_corpus("mir1k", split, tmp_path) for split in ("train", "validation")]
+    train, validation = corpora.leave_one_singer_out(*parts, "amy")
+    assert {track.artist for track in train} == {"abjones"} and len(train) == 3
+    assert {track.artist for track in validation} == {"amy"} and len(validation) == 4
+    assert "amy validates" in corpora.split_table(train, validation)
+    with pytest.raises(UserError, match=r"has the singers \['abjones', 'amy'\]"):
+        corpora.leave_one_singer_out(*parts, "bug")
+
+
+# ---- voices and bands, and several corpora in one ----------------------------------------------------------------
+
+
+@pytest.fixture
+def takes(tmp_path):
+    """The data folder with voices/ and bands/, and MIR-1K beside them; the waveforms of the two takes."""
+    write_mir1k(tmp_path, CLIPS)
+    waves = {"voices/solo.wav": noise(1, 32_000, 1), "bands/piano trio.flac": noise(2, 16_000, 2)}
+    for (name, wave), rate in zip(waves.items(), (32_000, 16_000), strict=True):
+        (tmp_path / name).parent.mkdir()
+        audio.write_audio(tmp_path / name, wave, rate)
+    (tmp_path / "voices/notes.txt").write_text("no take")
+    return tmp_path, *waves.values()
+
+
+def test_voices_and_bands(takes):
+    data, solo, trio = takes
+    assert corpora.place("voices-and-bands", data) == data
+    (data / "mine").mkdir()
+    for part in ("voices", "bands"):
+        (data / part).rename(data / "mine" / part)
+    for name, folder in ((data / "mine", None), ("voices-and-bands", data / "mine")):
+        found = corpora.load_corpus(name, "train", folder, real=True)
+        assert found.name == "voices and bands" and found.sources == ("vocals", "accompaniment")
+        voice, band = found
+        assert torch.equal(voice.sources["vocals"], solo) and torch.equal(band.sources["accompaniment"], trio)
+        assert torch.equal(voice.sources["accompaniment"], torch.zeros(1, 32_000))
+        assert torch.equal(band.sources["vocals"], torch.zeros(2, 16_000)) and torch.equal(band.mixture, trio)
+        with pytest.raises(UserError, match="no validation tracks .*for training only.*mir1k.voices-and-bands"):
+            corpora.load_corpus(name, "validation", folder, real=True)
+
+
+def test_clips_with_voices_and_bands_in_one_training(takes):
+    data, solo, _ = takes
+    name = "MIR-1K+voices-and-bands"
+    train = corpora.load_corpus(name, "train", data, 16_000, mono=True, real=True)
+    assert train.name == "MIR-1K, 9 of 1,000 clips + voices and bands" and len(train) == 3 + 2
+    assert train.about.startswith("the usual protocol") and "training only" in train.about
+    validation = corpora.load_corpus(name, "validation", data, 16_000, mono=True, real=True)
+    assert validation.name == "MIR-1K, 9 of 1,000 clips" and len(validation) == 4
+    samples = load_samples(replace(train, tracks=train.tracks[3:]))
+    assert samples.values[:, 0, :16_000].ne(0).any(-1).tolist() == [True, False]
+    sampler = SegmentSampler(samples, 0.1, 32, torch.Generator().manual_seed(0), remix=1.0)
+    _, sources = next(sampler.batches(1))  # (batch, sources, channels, time)
+    assert (sources.abs().amax((-2, -1)) > 0).all(-1).float().mean() > 0.8  # a voice with a band
+    with pytest.raises(UserError, match=r"sample rates \[16000, 32000\]: choose one with sample_rate="):
+        corpora.load_corpus(name, "train", data)
+
+
+def test_corpora_of_several_sources_join_as_vocals_and_the_rest(takes):
+    data = takes[0]
+    waves = write_song(data / "songs/train/one", 50, rate=16_000)
+    write_song(data / "songs/train/two", 50, rate=16_000)
+    both = corpora.load_corpus(f"{data / 'songs'}+mir1k", "train", data, real=True)
+    assert both.sources == ("vocals", "accompaniment") and len(both) == 1 + 3
+    assert torch.allclose(both[0].sources["accompaniment"], waves["drums"] + waves["bass"] + waves["other"], atol=1e-6)
+    four = corpora.load_corpus(data / "songs", "train")
+    assert corpora.joined("eight", four, four).sources == STEMS
+    with pytest.raises(UserError, match="no source 'vocals'"):
+        corpora.joined("x", four, four.regroup({"rhythm": ("drums", "bass")}))
+
+
+def test_excerpts(tmp_path):
+    for folder in ("SiSEC-excerpts/test", "MUSDB18-excerpts/validation"):
+        waves = write_song(tmp_path / folder / "Me - Mine", 50, names=("vocals", "accompaniment"), mixture=False)
+    for system in ("TAU1", "MDL1"):
+        audio.write_audio(tmp_path / "SiSEC-excerpts/systems/Me - Mine" / f"{system}.wav", waves["vocals"], RATE)
+    assert layouts.published_systems(tmp_path / "SiSEC-excerpts/systems") == ["MDL1", "TAU1"]
+    for name, split in (("sisec-excerpts", "test"), ("musdb18-excerpts", "validation")):
+        (track,) = part = corpora.load_corpus(name, split, tmp_path, real=True)
+        assert part.sources == ("vocals", "accompaniment") and "7 s, mono, 44.1 kHz" in corpora.split_table(part)
+        assert torch.equal(track.sources["vocals"], waves["vocals"]) and track.artist == "Me"
+        with pytest.raises(UserError, match="no train tracks .*7 s"):
+            corpora.load_corpus(name, "train", tmp_path, real=True)
+    assert "never train on them" in corpora.load_corpus("sisec-excerpts", "test", tmp_path).about
+
+
+def test_stand_ins_for_irmas_say_so_and_are_split_as_irmas_is(tmp_path):
+    for recording in range(1, 12):
+        name = f"[voi][pop_roc]{recording:04}__1"
+        write_song(tmp_path / "IRMAS-stems" / name, 50, names=("vocals", "accompaniment"), mixture=False)
+        audio.write_audio(tmp_path / f"IRMAS-TrainingData/voi/{name}.wav", noise(1, 50), RATE)
+    for split in corpora.SPLITS:
+        with_stems, mixtures = (corpora.load_corpus(name, split, tmp_path) for name in ("irmas-stand-ins", "irmas"))
+        assert [track.name for track in with_stems] == [track.name for track in mixtures]
+        assert [track.song for track in with_stems] == [track.song for track in mixtures]
+        assert corpora.banner(with_stems).startswith("Data: IRMAS stand-ins, cut from the training songs (")
 
 
 # ---- the real files, where they are ------------------------------------------------------------------------------
@@ -314,8 +480,21 @@ def test_real_multitrack_songs(data, name):
     assert track.channels == 2 and (mixture - total).abs().max() < 0.01 and mixture.abs().max() > 0.01
 
 
-def test_real_irmas(data):
-    if corpora.place("irmas", data) is None:
-        pytest.skip("BSS_DATA_DIR holds no IRMAS")
-    part = corpora.load_corpus("irmas", "validation", data, real=True)
-    assert all("[voi]" in track.name for track in part) and abs(part[0].seconds - 3) < 0.01
+@pytest.mark.parametrize(
+    ("name", "split", "seconds"),
+    [("irmas", "validation", 3), ("irmas-stand-ins", "validation", 3), ("sisec-excerpts", "test", 7),
+     ("musdb18-excerpts", "validation", 7)],
+)  # fmt: skip
+def test_real_excerpts(data, name, split, seconds):
+    if corpora.place(name, data) is None:
+        pytest.skip("BSS_DATA_DIR holds no such excerpts")
+    part = corpora.load_corpus(name, split, data, real=True)
+    assert all(abs(track.seconds - seconds) < 0.01 for track in part) and part[0].mixture.any()
+
+
+def test_real_voices_and_bands(data):
+    if corpora.place("voices-and-bands", data) is None:
+        pytest.skip("BSS_DATA_DIR holds no voices and bands")
+    part = corpora.load_corpus("voices-and-bands", data_dir=data, real=True)
+    sounding = {tuple(bool(track.source(name, 0, 100_000).any()) for name in part.sources) for track in part}
+    assert sounding == {(True, False), (False, True)}

@@ -127,7 +127,7 @@ def test_a_file_without_sound_a_pipe_and_a_song_cut_short(files, tmp_path):
     with pytest.raises(UserError, match="mute.mp4 has no sound"):
         audio.read_audio(files / "mute.mp4")
     with pytest.raises(UserError, match="a.m4a has fewer than 2 audio streams"):
-        audio.unpack_streams(files / "a.m4a", 2)
+        decoding.unpack_streams(files / "a.m4a", 2)
     content = (files / "info.mp3").read_bytes()
     (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="cut.mp3 is cut short"):
@@ -149,17 +149,17 @@ def test_without_ffmpeg_the_file_and_the_remedy_are_named(files, tmp_path, monke
 def test_streams_are_unpacked_once_and_again_when_the_file_changed(files, tmp_path, cache, monkeypatch):
     path = tmp_path / "two.mkv"
     run("-i", files / "a.wav", "-i", files / "gsm.wav", "-map", "0", "-map", "1", "-c:a", "flac", path)
-    unpacked = audio.unpack_streams(path, 2)
+    unpacked = decoding.unpack_streams(path, 2)
     assert [audio.audio_shape(file).channels for file in unpacked] == [2, 1]
     assert (audio.read_audio(unpacked[0])[0] - audio.read_audio(files / "a.wav")[0]).abs().max() <= 2**-15
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "run", None)
-        assert audio.unpack_streams(path, 2) == unpacked
+        assert decoding.unpack_streams(path, 2) == unpacked
     path.write_bytes((files / "a.mkv").read_bytes())
-    assert audio.unpack_streams(path)[0].parent != unpacked[0].parent
+    assert decoding.unpack_streams(path)[0].parent != unpacked[0].parent
     path.write_bytes(b"rubbish")
     with pytest.raises(UserError, match="two.mkv"):
-        audio.unpack_streams(path)
+        decoding.unpack_streams(path)
     assert not [found for found in cache.rglob("*") if "part" in found.name]
 
 

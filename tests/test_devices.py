@@ -3,9 +3,12 @@
 Tensors there have shapes but no values. Data loading has tests of this kind in its own files.
 """
 
+import copy
+
 import pytest
 import torch
 from audio_models import MODELS, losses_of, made, mixture_for
+from pretended_gpu import PretendedGPU
 from toy_corpus import make
 
 from helpers.data.augment import with_new_singers
@@ -73,3 +76,36 @@ def test_transforms_and_samplers_stay_on_their_device():
     spectrograms = stft(there(2, 2, 3000))
     refined = multichannel_wiener(spectrograms, spectrograms[0])
     assert stft.inverse(refined, 3000).is_meta
+
+
+# ---- the pretended GPU of test_notebooks.py ------------------------------------------------------------------------
+
+
+def test_the_pretended_gpu_notes_what_a_gpu_would_refuse_and_where_it_waits():
+    with PretendedGPU() as gpu:
+        there = torch.ones(3, device="cuda")
+        assert there.is_cuda and torch.nn.Linear(3, 2).cuda().weight.device.type == "cuda"
+        _ = there + torch.ones(3)
+        _ = torch.stack([torch.ones(3), there.clone()])
+        _ = (2 * there).numpy()
+        _ = torch.rand(3, device="cuda", generator=torch.Generator())
+        _ = float(there.sum())
+    assert [what for what, _ in gpu.faults] == [
+        "CPU and GPU mixed in add",
+        "CPU and GPU mixed in stack",
+        "numpy of a GPU tensor",
+        "a CPU generator for rand on the GPU",
+    ]
+    assert len(gpu.waits) == 1 and not torch.ones(3).is_cuda
+
+
+def test_the_pretended_gpu_notes_nothing_in_a_step_of_training():
+    with PretendedGPU() as gpu:
+        model = torch.nn.LSTM(3, 2).to("cuda")
+        optimiser = torch.optim.AdamW(model.parameters())
+        batch = torch.rand(5, 4, 3, generator=torch.Generator().manual_seed(0)).to("cuda")
+        (model(batch[torch.tensor([0, 2])])[0].square().mean() * torch.tensor(2.0)).backward()
+        optimiser.step()
+        assert model.weight_hh_l0.grad.is_cuda and batch.cpu().numpy().shape == (5, 4, 3)
+        assert copy.deepcopy(model).to("meta")(torch.empty(5, 4, 3, device="meta"))[0].is_meta
+    assert not gpu.faults

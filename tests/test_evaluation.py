@@ -118,21 +118,6 @@ def test_references_are_prepared_once_a_track_whatever_the_number_of_methods(mon
     assert len(made) == 2
 
 
-def test_oracles_are_made_of_each_tracks_truth():
-    tracks = [track("one", seed=0), track("two", 7000, seed=9)]
-    rows = evaluate({"mixture": mixture_twice}, tracks, {"ibm": BASELINES["ibm"].make}).rows()
-    assert [row["separator"] for row in rows] == ["mixture"] * 2 + ["ibm"] * 2
-    assert all(row["NSDR"] > 1 > 1e-6 > abs(other["NSDR"]) for row, other in zip(rows[2:], rows[:2], strict=True))
-
-
-def test_gain_only_scores_are_worse_than_filtered_ones():
-    one = track()
-    late = {name: torch.roll(wave, 3, -1) for name, wave in one.sources.items()}
-    scores = {taps: evaluate({"late": lambda *_: late}, [one], taps=taps) for taps in (1, 512)}
-    assert scores[512].tracks[0]["SDR"] > scores[1].tracks[0]["SDR"] + 20
-    assert "gain only" in scores[1].protocol and "BSS Eval 3" in scores[512].protocol
-
-
 # ---- what cannot be measured -------------------------------------------------------------------------------------
 
 
@@ -186,11 +171,6 @@ def test_one_instrumental_does_not_ruin_the_mean():
                         for name in ("one", "three")])  # fmt: skip
     assert leaky["NSDR"] == pytest.approx(expected) and 10 < expected < 40
     assert (mixture["NSDR"], mixture["tracks"], mixture["NSDR tracks"], mixture["SDR tracks"]) == (0, 3, 2, 2)
-
-
-def test_all_silent_gives_a_row_without_means():
-    rows = evaluate({"mixture": mixture_twice}, [silenced("two")]).rows()
-    assert rows[0]["silent"] == 1 and "SDR" not in rows[0] and rows[0]["tracks"] == 0
 
 
 def test_returning_nothing_does_not_pay_and_is_counted():
@@ -263,7 +243,7 @@ def test_intervals_resample_singers_or_songs_and_rows_say_how_many():
     found = evaluate({"leaky": Leaky(tracks, 0.1), "mixture": mixture_twice}, tracks)
     by_singer, by_song, by_track = (found.rows(by=by)[0] for by in ("singer", "song", "track"))
     assert (by_singer["tracks"], by_singer["singers"], by_song["songs"]) == (6, 2, 3) and "songs" not in by_track
-    assert by_singer["SDR"] == by_track["SDR"] and by_singer["SDR low"] != by_track["SDR low"]
+    assert by_singer["SDR"] == pytest.approx(by_track["SDR"]) and by_singer["SDR low"] != by_track["SDR low"]
     alone = Evaluation([one for one in found.tracks if one["singer"] == "bob"], found.protocol)
     assert "SDR low" not in alone.rows()[0] and "SDR low" in alone.rows(by="track")[0]
 
@@ -272,7 +252,7 @@ def test_a_single_track_has_no_interval():
     found = evaluate({"mixture": mixture_twice}, [track()])
     for weighted, name in ((False, "SDR"), (True, "GSDR")):
         row = found.rows(weighted)[0]
-        assert row[name] == found.tracks[0]["SDR"] and f"{name} low" not in row
+        assert row[name] == pytest.approx(found.tracks[0]["SDR"]) and f"{name} low" not in row
 
 
 # ---- by name -----------------------------------------------------------------------------------------------------
@@ -331,7 +311,7 @@ def test_the_list_of_models_says_what_was_measured(home):
     save_checkpoint(home / "checkpoints" / "other.safetensors", Identity(16_000), data="songs", validation_loss=0.5)
     (home / "checkpoints" / "hurt.safetensors").write_bytes(b"nothing")
     (home / "results").mkdir()
-    (home / "results" / "old.json").write_text("{}")  # must not hide the others
+    (home / "results" / "old.json").write_text("{}")  # is named, and does not hide the others
     run = Run("03", "smoke", 0, "MIR-1K", False, "nothing")
     rows = [{"separator": "mine", "source": "vocals", "GNSDR": 7.456}, {"separator": "hpss", "SDR": 1.0}]
     run.save("results", "t", rows, split="test", items=2, metric="m", protocol="p")
@@ -342,5 +322,7 @@ def test_the_list_of_models_says_what_was_measured(home):
     assert listed["mine"]["kind"] == "audio, 16 kHz" and listed["mine"]["sources"] == "vocals, accompaniment"
     assert listed["other"]["measured"] == "validation loss 0.5 (songs)"
     assert listed["hurt"]["kind"] == "unreadable" and "damaged" in listed["hurt"]["measured"]
+    assert listed["old.json"]["kind"] == "unreadable" and "old.json has no" in listed["old.json"]["measured"]
+    assert len(list_models(trials=True)) == len(listed)
     assert listed["hpss"]["measured"] == "SDR 1.00 dB (MIR-1K, test)"
     assert listed["lstm"]["kind"] == "not trained yet" and listed["wiener"]["kind"] == "oracle"

@@ -20,14 +20,14 @@ def pitch(waveform, sample_rate):
     return float(torch.fft.rfft(waveform[0] * window, 2 * sample_rate).abs().argmax()) / 2
 
 
-@pytest.mark.parametrize("rate", [8000, 44_100])
-@pytest.mark.parametrize("length", [1, 999, 30_011])
-def test_estimates_of_every_speed_are_set_back_to_the_mixture_s(rate, length):
-    wave = sines(length / rate, rate)
-    found = EverySpeed(lambda heard, _: {"half": heard / 2, "none": 0 * heard}, (-3.0, 0.0, 1.5, 3.0))(wave, rate)
-    assert found["half"].shape == wave.shape and not found["none"].any()
-    inside = slice(500, -500)  # a resampled tone rings where it begins and ends
-    assert (found["half"] - wave / 2)[:, inside].abs().sum() <= 2e-4 * max(1, length)
+def test_estimates_of_every_speed_are_set_back_to_the_mixture_s():
+    separate = EverySpeed(lambda wave, _: {"half": wave / 2, "none": 0 * wave}, (-3.0, 0.0, 1.5, 3.0))
+    for rate, length in ((8000, 999), (44_100, 1), (44_100, 30_011)):
+        wave = sines(length / rate, rate)
+        estimates = separate(wave, rate)
+        assert estimates["half"].shape == wave.shape and not estimates["none"].any()
+        inside = slice(500, -500)  # a resampled tone rings where it begins and ends
+        assert (estimates["half"] - wave / 2)[:, inside].abs().sum() <= 2e-4 * max(1, length)
 
 
 def test_every_speed_is_heard_at_its_pitch_and_counts_alike():

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from toy_songs import RATE, noise, stub_streams, write_song
+from toy_songs import RATE, STEMS, noise, stub_streams, write_song
 
-from helpers.data import audio, corpora, layouts
+from helpers.data import audio, corpora, decoding, layouts
 from helpers.data import download as downloads
 from helpers.runtime import UserError
 
@@ -38,7 +38,7 @@ def test_stem_mp4(tmp_path, monkeypatch):
 
 
 def test_stem_mp4_through_the_real_ffmpeg(tmp_path):
-    program = audio.ffmpeg()
+    program = decoding.ffmpeg()
     pitches = {"mixture": 300, "drums": 400, "bass": 500, "other": 600, "vocals": 700}
     command = [program, "-v", "error"]
     for pitch in pitches.values():
@@ -69,7 +69,7 @@ ORDERS = {
 @pytest.mark.parametrize("kind", ORDERS)
 def test_titles_say_which_stream_of_a_stem_mp4_is_which(tmp_path, kind):
     titles, expected = ORDERS[kind]
-    command = [audio.ffmpeg(), "-v", "error"]
+    command = [decoding.ffmpeg(), "-v", "error"]
     for number in range(len(titles)):
         command += ["-f", "lavfi", "-i", f"sine=frequency={300 + 100 * number}:sample_rate={RATE}:duration=0.6"]
     for number, title in enumerate(titles):
@@ -84,13 +84,14 @@ def test_titles_say_which_stream_of_a_stem_mp4_is_which(tmp_path, kind):
         assert peak == (300 + 100 * expected.index(name)) // 2
 
 
-def test_stem_mp4_without_ffmpeg_says_so_at_once(tmp_path, monkeypatch):
+def test_stem_mp4_without_ffmpeg_says_so(tmp_path, monkeypatch):
     (tmp_path / "MUSDB18/test").mkdir(parents=True)
     (tmp_path / "MUSDB18/test/a.stem.mp4").touch()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UserError, match="ffmpeg, which is not installed: `apt install ffmpeg`"):
-        corpora.load_corpus("musdb18", "test", tmp_path)
+    (track,) = corpora.load_corpus("musdb18", "test", tmp_path)
+    with pytest.raises(UserError, match="a.stem.mp4 cannot be read: .*ffmpeg, which is not installed: `apt install"):
+        assert track.seconds
 
 
 # ---- damage --------------------------------------------------------------------------------------------------------
@@ -154,19 +155,36 @@ def test_a_folder_of_stems(tmp_path, ending):
 
 
 def test_a_folder_with_splits(tmp_path):
-    for split, song in (("train", "a"), ("train", "b"), ("test", "c")):
+    for split, song in (("train", "a"), ("train", "b"), ("validation", "c")):
         write_song(tmp_path / "mine" / split / song, 50)
     assert [track.name for track in corpora.load_corpus(tmp_path / "mine", "train")] == ["a", "b"]
-    with pytest.raises(UserError, match="has the splits train, test: make 'validation'"):
+    assert [track.name for track in corpora.load_corpus(tmp_path / "mine", "validation")] == ["c"]
+    with pytest.raises(UserError, match="no split 'test', only train, validation: take .* songs into .*mine/test"):
+        corpora.load_corpus(tmp_path / "mine", "test")
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "mine").rename(tmp_path / "packed/mine")  # one folder too deep
+    assert len(corpora.load_corpus(tmp_path / "packed", "train")) == 2
+
+
+def test_of_a_folder_without_validation_every_tenth_song_is_held_out(tmp_path):
+    for number in range(13):
+        write_song(tmp_path / "mine/train" / f"song {number:02}", 20, names=("vocals", "rest"))
+    train, validation = (corpora.load_corpus(tmp_path / "mine", split) for split in ("train", "validation"))
+    assert [track.name for track in validation] == ["song 02", "song 12"] and len(train) == 11
+    assert "every tenth song of train validates: song 02, song 12" in corpora.split_table(train, validation)
+    for number in range(1, 13):
+        (tmp_path / "mine/train" / f"song {number:02}").rename(tmp_path / f"elsewhere {number}")
+    assert len(corpora.load_corpus(tmp_path / "mine", "train")) == 1
+    with pytest.raises(UserError, match="train holds one song, none is left to validate on: add songs, or .*/val"):
         corpora.load_corpus(tmp_path / "mine", "validation")
 
 
 def test_a_folder_with_something_wrong(tmp_path):
     write_song(tmp_path / "mine/one", 50)
-    with pytest.raises(UserError, match="no subfolders train, validation and test: .*split='all'"):
+    with pytest.raises(UserError, match="no split 'train', only all: .* put songs into .*mine/train"):
         corpora.load_corpus(tmp_path / "mine", "train")
     write_song(tmp_path / "mine/two", 50, names=("vocals", "piano"))
-    with pytest.raises(UserError, match="song 'two' .*'piano'.*give all songs the same"):
+    with pytest.raises(UserError, match="song 'one' .* and 'two' .*'piano'.*give all songs the same"):
         corpora.load_corpus(tmp_path / "mine", "all")
     write_song(tmp_path / "mine/two", 50, names=("vocals",), ending="flac", mixture=False)
     with pytest.raises(UserError, match="one source twice"):
@@ -179,8 +197,52 @@ def test_a_folder_with_something_wrong(tmp_path):
         corpora.load_corpus(tmp_path / "nothing", "all")
 
 
-@pytest.mark.parametrize("name", ["mixture", "mix", "Mixdown", "MASTER"])
+@pytest.mark.parametrize(
+    "name",
+    ["mixture", "mix", "Mixdown", "MASTER", "Mix Down", "full", "full-mix", "FullMix", "Sun_mix", "My song - Master"],
+)
 def test_a_file_of_the_mixture_is_no_source(tmp_path, name):
     waves = write_song(tmp_path / "mine/one", 50, names=("vocals", "accompaniment", name), mixture=False)
     (track,) = corpora.load_corpus(tmp_path / "mine", "all")
     assert set(track.stems) == {"vocals", "accompaniment"} and torch.equal(track.mixture, waves[name])
+
+
+@pytest.mark.parametrize("name", ["drums_mix", "backing mix", "instrumental mix", "remixed", "fullness", "mixer"])
+def test_files_that_are_no_mixture_in_spite_of_their_names(tmp_path, name):
+    write_song(tmp_path / "mine/one", 50, names=("vocals", name), mixture=False)
+    (track,) = corpora.load_corpus(tmp_path / "mine", "all")
+    assert set(track.stems) == {"vocals", name}
+
+
+SUMS = {  # a file beside the stems, what it is the sum of
+    "song.wav": ("vocals", "drums", "bass", "other"),
+    "instrumental.flac": ("drums", "bass", "other"),
+    "coded.mp3": ("vocals", "drums", "bass", "other"),
+}
+
+
+@pytest.mark.parametrize("mixture", [True, False])
+@pytest.mark.parametrize("name", SUMS)
+def test_a_stem_that_is_the_sum_of_others_is_refused(tmp_path, name, mixture):
+    write_song(tmp_path / "mine/one", RATE, mixture=mixture)
+    # Low frequencies: MP3 would change more of white noise than it does of music.
+    waves = {stem: noise(2, RATE, seed).cumsum(-1) / 100 for seed, stem in enumerate(STEMS)}
+    for stem, wave in waves.items():
+        audio.write_audio(tmp_path / "mine/one" / f"{stem}.wav", wave, RATE, "FLOAT")
+    assert len(corpora.load_corpus(tmp_path / "mine", "all")[0].stems) == 4
+    path = tmp_path / "mine/one" / name
+    audio.write_audio(path, 0.6 * sum(waves[part] for part in SUMS[name]), RATE)
+    words = f"one/{name} is the sum of {', '.join(sorted(SUMS[name]))}, .*: call it mixture{path.suffix} if "
+    with pytest.raises(UserError, match=words) as caught:
+        corpora.load_corpus(tmp_path / "mine", "all")
+    assert "move the files of this name away" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_stems_that_are_alike_but_no_sums_are_kept(tmp_path):
+    waves = write_song(tmp_path / "mine/one", RATE, mixture=False)
+    others = {"bass amp": (3 * waves["bass"]).tanh() / 3, "vocals double": waves["vocals"].roll(100, -1)}
+    others |= {"silent": torch.zeros(2, RATE), "silent too": torch.zeros(2, RATE)}
+    for name, wave in others.items():
+        audio.write_audio(tmp_path / "mine/one" / f"{name}.wav", wave, RATE)
+    (track,) = corpora.load_corpus(tmp_path / "mine", "all")
+    assert len(track.stems) == 8

@@ -1,15 +1,12 @@
-"""What separating costs: multiply-adds against torch's own count and by hand, time, memory, and who is on the list."""
-
+"""What separating costs: multiply-adds counted by hand, time, memory, and who is on the list."""
 
 import pytest
 import torch
 from audio_models import Identity, noise, register
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.checkpoints import save_checkpoint
-from helpers.models import BandSplitModel, ImageUNet, MaskUNet, SpectrogramUNet, WaveUNet
-from helpers.runtime import UserError
+from helpers.models import BandSplitModel, ImageUNet, MaskUNet
 from helpers.separation import catalogue
 from helpers.separation import cost as leaderboard
 from helpers.separation.baselines import BASELINES
@@ -25,47 +22,24 @@ class Layers(Identity):
         self.layer, self.shape = layer, shape
 
     def forward(self, batch):
-        self.layer(torch.zeros(self.shape))
+        self.layer(torch.zeros(self.shape, device=batch.device))
         return super().forward(batch)
 
 
 # ---- parameters and multiply-adds --------------------------------------------------------------------------------
 
 
-def test_parameters_are_counted_as_they_are_stored():
-    assert leaderboard.parameters(nn.Linear(3, 5)) == 3 * 5 + 5
-
-
-@pytest.mark.parametrize(
-    ("layer", "shape", "expected"),
-    [
-        (nn.Conv1d(2, 6, 5, padding=2), (3, 2, 40), 3 * 40 * 6 * 2 * 5),
+def test_multiply_adds_of_a_layer_are_those_counted_by_hand():
+    layers = [
         (nn.Conv1d(4, 4, 7, padding=3, groups=4), (1, 4, 10), 10 * 4 * 7),
         (nn.Conv2d(2, 3, 3, stride=2, padding=1), (1, 2, 8, 6), 4 * 3 * 3 * 2 * 9),
         (nn.ConvTranspose2d(4, 3, 2, stride=2), (1, 4, 5, 6), 5 * 6 * 4 * 3 * 4),
         (nn.Linear(7, 2), (3, 5, 7), 3 * 5 * 7 * 2),
-        (nn.LSTM(3, 4, batch_first=True, bidirectional=True), (2, 5, 3), 2 * 5 * 2 * 4 * 4 * (3 + 4)),
+        (nn.LSTM(3, 4, bidirectional=True), (5, 2, 3), 2 * 5 * 2 * 4 * 4 * (3 + 4)),
         (nn.LSTM(3, 4, num_layers=2), (5, 2, 3), 5 * 2 * (4 * 4 * (3 + 4) + 4 * 4 * (4 + 4))),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
-)
-def test_multiply_adds_of_a_layer_are_those_counted_by_hand(layer, shape, expected):
-    assert leaderboard.multiply_adds(Layers(layer, shape)) == expected
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        MaskUNet(width=2, depth=3, **SMALL),
-        SpectrogramUNet(width=2, **SMALL),
-        WaveUNet(levels=4, width=3, sample_rate=8000),
-    ],
-    ids=lambda model: type(model).__name__,
-)
-def test_multiply_adds_of_a_network_are_half_of_what_torch_counts(model):
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.zeros(1, 1, 4000))
-    assert leaderboard.multiply_adds(model, seconds=0.5) == counter.get_total_flops() / 2 > 0
+    ]
+    for layer, shape, expected in layers:
+        assert leaderboard.multiply_adds(Layers(layer, shape)) == expected
 
 
 def test_counting_leaves_a_network_as_it_was():
@@ -73,7 +47,7 @@ def test_counting_leaves_a_network_as_it_was():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     first = leaderboard.multiply_adds(model)
     assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert leaderboard.multiply_adds(model) == first  # no hook is left that would count twice
+    assert leaderboard.multiply_adds(model) == first
 
 
 def test_a_recurrent_network_spends_twice_as_much_on_twice_the_time():
@@ -97,13 +71,6 @@ def test_a_step_takes_as_long_as_the_fastest_one_after_the_first(monkeypatch):
     assert next(pauses, None) is None  # as many steps as it says
 
 
-def test_peak_memory_grows_with_what_is_held():
-    before = leaderboard.peak_memory()
-    held = torch.ones(round((before + 64) * 2**18))  # float32: so many MiB as there were at most, and 64 more
-    assert leaderboard.peak_memory() > before + 64
-    assert held[-1] == 1
-
-
 def test_a_baseline_and_an_oracle_are_timed():
     for name in ("mixture", "irm"):
         found = leaderboard.timed(BASELINES[name].make, 2.0, 8000)
@@ -120,10 +87,9 @@ def test_the_fastest_that_counts_is_the_second_call(monkeypatch):
     assert leaderboard.timed(lambda sources: separate, 2.0, 8000)["seconds a minute"] == pytest.approx(15)
 
 
-def test_cost_is_measured_in_a_process_of_its_own():
-    assert leaderboard.measured_cost("mixture", 1.0, 8000)["seconds a minute"] > 0
-    with pytest.raises(UserError, match="there is no model 'nothing-like-it'"):
-        leaderboard._measure("nothing-like-it", 1.0, 8000, 1)
+def test_methods_are_timed_by_name():
+    for name in ("mixture", "irm"):
+        assert leaderboard._timed_by_name(name, 1.0, 8000)["seconds a minute"] > 0
 
 
 # ---- who is on the list ------------------------------------------------------------------------------------------

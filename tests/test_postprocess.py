@@ -9,13 +9,11 @@ from scipy import signal
 
 from helpers.separation.postprocess import (
     Postprocessed,
-    WienerRefined,
     denoise,
     envelope,
     high_pass,
     low_pass,
     multichannel_wiener,
-    quiet_windows,
 )
 
 RATE = 1000
@@ -48,7 +46,8 @@ def test_the_envelope_is_scipys():
 
 @pytest.mark.parametrize("settings", [{"statistic": "median", "softness": 0.5}, {"statistic": "mean", "softness": 2}])
 def test_a_burst_in_hiss_stays_and_the_hiss_goes(settings):
-    sound = burst_in_hiss()
+    sound = burst_in_hiss(2)
+    sound[1, 1500:2200] *= 0.01  # the right is quiet there, and belongs to the left
     clean = denoise(sound, RATE, **settings)
     assert clean.shape == sound.shape and clean.dtype == sound.dtype
     assert clean[:, 1500:2200].equal(sound[:, 1500:2200])
@@ -56,10 +55,8 @@ def test_a_burst_in_hiss_stays_and_the_hiss_goes(settings):
     assert (clean.abs() <= sound.abs()).all()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_nothing_is_ever_amplified(seed):
-    generator = torch.Generator().manual_seed(seed)
-    sound = noise(2, 3001, 1.0, seed) * torch.rand(1, 3001, generator=generator) ** 4
+def test_nothing_is_ever_amplified():
+    sound = noise(2, 3001, 1.0) * torch.rand(1, 3001, generator=torch.Generator().manual_seed(0)) ** 4
     sound[:, 1000:1500] *= 0.01
     clean = denoise(sound, RATE, softness=1.0, fade=0.1)
     assert (clean.abs() <= sound.abs()).all() and (clean * sound >= 0).all() and not clean.equal(sound)
@@ -67,7 +64,7 @@ def test_nothing_is_ever_amplified(seed):
 
 def test_silence_and_a_single_sample():
     assert denoise(torch.zeros(2, 3000), RATE).equal(torch.zeros(2, 3000))
-    assert denoise(torch.ones(1, 1), RATE).equal(torch.ones(1, 1)) and denoise(torch.ones(1, 0), RATE).shape == (1, 0)
+    assert denoise(torch.ones(1, 1), RATE).equal(torch.ones(1, 1))
 
 
 def test_a_steady_sound_stays():
@@ -108,11 +105,12 @@ def test_softer_mutes_less():
 
 
 def test_a_short_sound_between_two_silences_stays():
-    loudness = np.full(1000, 0.01)
-    loudness[400:500] = 1.0
-    starts, quiet = quiet_windows(loudness, 100, 100, "mean", 1.0)
-    assert starts.tolist() == list(range(0, 1000, 100))
-    assert quiet.tolist() == [True] * 3 + [False] * 3 + [True] * 4  # its neighbours are left to fade
+    sound = sine(125, 1000)
+    sound[:, :400] *= 0.01
+    sound[:, 500:] *= 0.01
+    clean = denoise(sound, RATE, window=0.1, hop=0.1, statistic="mean", softness=1.0, fade=0.0)
+    assert not clean[:, :299].any() and not clean[:, 601:].any()
+    assert clean[:, 300:600].equal(sound[:, 300:600])  # its neighbours are left to fade
 
 
 def test_fades_are_straight_lines_into_the_muted_place():
@@ -126,41 +124,26 @@ def test_fades_are_straight_lines_into_the_muted_place():
     assert after[inside[muted[-1] + steps]].allclose((steps / 200)[inside[muted[-1] + steps]], atol=1e-5)
 
 
-def test_both_sides_are_muted_together():
-    sound = burst_in_hiss(2)
-    sound[1, 1500:2200] *= 0.01
-    clean = denoise(sound, RATE, softness=0.5)
-    assert clean[:, 1500:2200].equal(sound[:, 1500:2200])  # the left is heard, the right belongs to it
-
-
-@pytest.mark.parametrize(
-    "settings", [{"statistic": "mode"}, {"hop": 0.2}, {"hop": 0}, {"softness": 0}, {"fade": -1}, {"window": 0}]
-)
-def test_settings_that_make_no_sense_are_refused(settings):
-    with pytest.raises(ValueError):
-        denoise(sine(50), RATE, **settings)
+def test_settings_that_make_no_sense_are_refused():
+    for settings in ({"statistic": "mode"}, {"hop": 0.2}, {"hop": 0}, {"softness": 0}, {"fade": -1}, {"window": 0}):
+        with pytest.raises(ValueError):
+            denoise(sine(50), RATE, **settings)
 
 
 # ---- filters -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function, kind", [(low_pass, "lowpass"), (high_pass, "highpass")])
-@pytest.mark.parametrize("hertz", [20, 90, 100, 150, 400])
-def test_filters_have_butterworths_response_twice_and_no_delay(function, kind, hertz):
+def test_filters_have_butterworths_response_twice_and_no_delay(function, kind):
     sections = signal.butter(4, 100, kind, fs=RATE, output="sos")
-    _, response = signal.sosfreqz(sections, [hertz], fs=RATE)
-    filtered = function(sine(hertz), RATE, 100)
     middle = slice(1000, 3000)
-    assert filtered[:, middle].allclose(abs(response[0]) ** 2 * sine(hertz)[:, middle], atol=2e-4)
-    if hertz == 100:
-        assert abs(response[0]) ** 2 == pytest.approx(0.5, abs=1e-6)
-
-
-@pytest.mark.parametrize("function", [low_pass, high_pass])
-@pytest.mark.parametrize("frames", [1, 2, 17, 500])
-def test_filters_keep_the_shape(function, frames):
-    sound = noise(2, frames, 0.1)
-    assert function(sound, RATE, 100).shape == sound.shape and function(sound, RATE, 100).dtype == torch.float32
+    for hertz in (20, 90, 100, 150, 400):
+        _, response = signal.sosfreqz(sections, [hertz], fs=RATE)
+        filtered = function(sine(hertz), RATE, 100)
+        assert filtered[:, middle].allclose(abs(response[0]) ** 2 * sine(hertz)[:, middle], atol=2e-4)
+    for frames in (1, 2, 17):
+        sound = noise(2, frames, 0.1)
+        assert function(sound, RATE, 100).shape == sound.shape and function(sound, RATE, 100).dtype == torch.float32
 
 
 def test_filters_leave_silence_and_refuse_odd_cutoffs():
@@ -226,11 +209,3 @@ def test_sources_from_different_directions_are_told_apart_by_them():
     assert sdr(rough) < 13
     assert sdr(multichannel_wiener(rough, mixture, iterations=1)) > sdr(rough) + 3
     assert sdr(multichannel_wiener(images, mixture)) > 50
-
-
-def test_as_a_separator_it_keeps_lengths_and_names_and_adds_up():
-    waveform = torch.randn(2, 9001, generator=torch.Generator().manual_seed(0))
-    refined = WienerRefined(lambda mixture, _: {"a": 0.3 * mixture, "b": mixture.flip(0)})
-    estimates = refined(waveform, 16_000)
-    assert list(estimates) == ["a", "b"] and all(part.shape == waveform.shape for part in estimates.values())
-    torch.testing.assert_close(sum(estimates.values()), waveform, atol=1e-4, rtol=1e-3)

@@ -158,7 +158,7 @@ def test_damaged_state(tmp_path, finished, damage):
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2]])
 def test_another_file_is_no_state(tmp_path, content):
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(UserError, match=r"model\.pt holds no training run of this version: delete it"):
+    with pytest.raises(UserError, match=r"model\.pt is damaged or holds no training run: delete it"):
         train_vae(new_vae(), state_path=tmp_path / "model.pt")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is damaged or holds no training run"):
         train_vae(new_vae(), state_path=tmp_path)

@@ -16,7 +16,7 @@ from audio_models import Broken, Identity, noise, register
 from helpers import runtime
 from helpers.__main__ import main
 from helpers.checkpoints import save_checkpoint
-from helpers.data import audio
+from helpers.data import audio, decoding
 from helpers.runtime import ROOT
 from helpers.separation import catalogue, files, networks
 
@@ -68,7 +68,7 @@ def test_every_format_becomes_a_folder_of_sources(home, capsys, ending):
 
 def test_m4a_goes_through_ffmpeg(home, capsys):
     try:
-        program = audio.ffmpeg()
+        program = decoding.ffmpeg()
     except runtime.UserError:
         (home / "song.m4a").write_bytes(b"x")
         assert separate("song.m4a") == 1
@@ -81,10 +81,10 @@ def test_m4a_goes_through_ffmpeg(home, capsys):
 
 
 @pytest.mark.parametrize(
-    ("rate", "channels", "subtype"),
-    [(8000, 1, "PCM_U8"), (96_000, 2, "PCM_24"), (44_100, 6, "PCM_16"), (11_025, 1, "FLOAT"), (RATE, 2, "DOUBLE")],
-)
-@pytest.mark.parametrize("frames", [1, 4001])
+    ("rate", "channels", "subtype", "frames"),
+    [(8000, 1, "PCM_U8", 1), (96_000, 2, "PCM_24", 4001), (44_100, 6, "PCM_16", 4001), (11_025, 1, "FLOAT", 1),
+     (RATE, 2, "DOUBLE", 4001)],
+)  # fmt: skip
 def test_odd_files_come_back_as_long_as_they_were(rate, channels, subtype, frames):
     audio.write_audio("song.wav", noise(channels, frames), rate, subtype)
     assert separate("song.wav", model="mine") == 0
@@ -93,8 +93,7 @@ def test_odd_files_come_back_as_long_as_they_were(rate, channels, subtype, frame
 
 @pytest.mark.parametrize(
     ("ending", "subtype", "form", "expected"),
-    [("wav", "PCM_16", "wav", "PCM_16"), ("wav", "PCM_24", "wav", "PCM_24"), ("wav", "FLOAT", "wav", "FLOAT"),
-     ("wav", "PCM_U8", "flac", "PCM_16"), ("flac", "PCM_24", "flac", "PCM_24"), ("wav", "FLOAT", "flac", "PCM_24"),
+    [("wav", "PCM_24", "wav", "PCM_24"), ("wav", "FLOAT", "wav", "FLOAT"), ("wav", "FLOAT", "flac", "PCM_24"),
      ("ogg", None, "wav", "PCM_16"), ("flac", "PCM_24", "mp3", "MPEG_LAYER_III")],
 )  # fmt: skip
 def test_the_depth_is_the_inputs_and_samples_are_kept(ending, subtype, form, expected):
@@ -143,12 +142,6 @@ def test_formats_that_cannot_hold_a_file_are_refused(home, capsys):
         assert separate(f"{name}.wav", "--format", "mp3") == 1
         assert "which mp3 cannot hold: take --format wav" in capsys.readouterr().err
     assert not (home / "out").exists()
-
-
-def test_two_models_do_not_overwrite_each_other(home):
-    audio.write_audio("song.wav", tone(0.2), RATE)
-    assert separate("song.wav") == 0 and separate("song.wav", model="mine") == 0
-    assert len(files_in(home / "out/song/exact")) == 2 and len(files_in(home / "out/song/mine")) == 2
 
 
 def test_a_folder_is_taken_apart_with_its_structure(home, capsys):
@@ -206,12 +199,6 @@ def test_progress_says_the_time_left_and_is_rare_in_a_log(monkeypatch, capsys):
     assert "\rseparating" not in shown and "50%, 0:10 left" in shown and shown.endswith("\r\033[K")
 
 
-def test_silence_stays_silent():
-    audio.write_audio("song.wav", torch.zeros(2, 5000), RATE)
-    assert separate("song.wav", model="hpss") == 0
-    assert not audio.read_audio("out/song/hpss/vocals.wav")[0].any()
-
-
 def test_add_up_makes_the_files_add_up():
     save_checkpoint("weak.safetensors", Identity(8000, parts=(0.3, 0.1)))
     audio.write_audio("song.wav", noise(2, 30_000), 44_100, "FLOAT")
@@ -250,19 +237,25 @@ def test_songs_of_one_name_get_folders_of_their_own(home):
     for name in ("a/song.wav", "b/song.wav", "a/Song.flac", "c/a/song.wav", "other.wav"):
         audio.write_audio(name, tone(0.1), RATE)
     assert separate("a/song.wav", "b/song.wav", "a/Song.flac", "c/a/song.wav", "other.wav", "other.wav") == 0
-    expected = ["Song.flac", "a-song.wav", "a-song.wav (2)", "b-song.wav", "other"]
+    expected = ["a-Song.flac", "a-song.wav", "b-song.wav", "other", "song"]
     assert sorted(path.name for path in (home / "out").iterdir()) == expected
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["naïve 曲 🎵.wav", "x" * 240 + ".wav", "a'b\"c $(d) %s\n.flac", ".hidden.wav", "UPPER.WAV", "no ending", "...wav"],
-)
-def test_any_name_will_do(home, name):
-    soundfile.write(name, noise(1, 2000).T.numpy(), RATE, format="FLAC" if "flac" in name else "WAV")
-    assert separate(home / name, "--only", "vocals") == 0
-    (path,) = (home / "out").rglob("vocals.wav")
-    assert path.parts[-2:] == ("exact", "vocals.wav") and path.is_relative_to(home / "out")
+def test_any_name_will_do(home):
+    names = [
+        "naïve 曲 🎵.wav",
+        "x" * 240 + ".wav",
+        "a'b\"c $(d) %s\n.wav",
+        ".hidden.wav",
+        "UPPER.WAV",
+        "none",
+        "...wav",
+    ]
+    for name in names:
+        soundfile.write(name, noise(1, 2000).T.numpy(), RATE, format="WAV")
+    assert separate(*(home / name for name in names), "--only", "vocals") == 0
+    paths = list((home / "out").rglob("vocals.wav"))
+    assert len(paths) == len(names) and all(path.parts[-2:] == ("exact", "vocals.wav") for path in paths)
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------
@@ -355,16 +348,12 @@ def test_a_model_that_fails_is_told_for_each_input(home, capsys):
     assert "the Broken gave NaN" in capsys.readouterr().err and not (home / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [("lstm", "not trained yet"), ("nothing", "there is no model 'nothing'"), ("irm", "needs the true sources"),
-     ("x/absent.safetensors", "there is no checkpoint")],
-)  # fmt: skip
-def test_a_model_that_cannot_be_had_is_told_once(home, capsys, model, words):
+def test_a_model_that_cannot_be_had_is_told_once(home, capsys):
     audio.write_audio("song.wav", tone(0.2), RATE)
-    assert separate("song.wav", "song.wav", model=model) == 1
-    shown = capsys.readouterr()
-    assert words in shown.err and shown.err.count("\n") == 1 and not (home / "out").exists()
+    for model, words in (("lstm", "not trained yet"), ("nothing", "there is no model 'nothing'")):
+        assert separate("song.wav", "song.wav", model=model) == 1
+        shown = capsys.readouterr()
+        assert words in shown.err and shown.err.count("\n") == 1 and not (home / "out").exists()
 
 
 def test_an_interrupted_run_leaves_no_scraps(home, capsys, monkeypatch):
@@ -401,34 +390,27 @@ def test_models_lists_everything(capsys):
         assert words in shown
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [["separate"], ["separate", "a.wav", "--model", "x"], ["separate", "a.wav", "-o", "out"], ["evaluate"],
-     ["evaluate", "--model", "x", "--data", "y", "--limit", "0"],
-     ["separate", "a.wav", "-o", "o", "--model", "x", "--chunk", "nan"], ["models", "x"],
-     ["separate", "-dash.wav", "-o", "o", "--model", "x"],
-     ["separate", "a.wav", "-o", "o", "--model", "x", "--only", "vocals", "--two-stems"]],
-)  # fmt: skip
-def test_wrong_usage_is_status_2(capsys, wrong):
-    with pytest.raises(SystemExit) as caught:
-        main(wrong)
-    assert caught.value.code == 2 and capsys.readouterr().err.startswith("usage: python -m helpers")
-
-
-@pytest.mark.parametrize("command", ["separate", "evaluate", "models"])
-def test_help_reads_well(capsys, command):
-    with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
-    shown = capsys.readouterr().out
-    assert caught.value.code == 0 and shown.startswith(f"usage: python -m helpers {command}")
+def test_wrong_usage_is_status_2_and_help_is_there(capsys):
+    wrong = ("separate", "separate a.wav --model x", "separate a.wav -o out", "evaluate", "models x",
+             "evaluate --model x --data y --limit 0", "separate a.wav -o o --model x --chunk nan",
+             "separate -dash.wav -o o --model x",
+             "separate a.wav -o o --model x --only vocals --two-stems")  # fmt: skip
+    for line in wrong:
+        with pytest.raises(SystemExit) as caught:
+            main(line.split())
+        assert caught.value.code == 2 and capsys.readouterr().err.startswith("usage: python -m helpers")
+    for command in ("separate", "evaluate", "models"):
+        with pytest.raises(SystemExit) as caught:
+            main([command, "--help"])
+        assert caught.value.code == 0 and capsys.readouterr().out.startswith(f"usage: python -m helpers {command}")
 
 
 def test_as_a_process_of_its_own(home):
     audio.write_audio("song.mp3", tone(), RATE)
     command = [sys.executable, "-m", "helpers", "separate", home / "song.mp3", home / "nowhere.mp3"]
-    command += ["-o", home / "out", "--model", "hpss"]
+    command += ["-o", home / "out", "--model", "mixture"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere.mp3" in done.stderr
     assert done.stdout.splitlines() == [
-        str(home / "out/song/hpss" / f"{name}.wav") for name in ("vocals", "accompaniment")
+        str(home / "out/song/mixture" / f"{name}.wav") for name in ("vocals", "accompaniment")
     ]

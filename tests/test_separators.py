@@ -28,55 +28,44 @@ ADDS_UP = [name for name in MAKE if name not in ("mixture", "post-processed", "e
 SHAPES = [(8000, 1, 1), (44_100, 2, 3), (8000, 2, 100), (11_025, 1, 1000), (44_100, 1, 12_345), (8000, 2, 9_346)]
 
 
-def made(name, sources):
-    channels = len(next(iter(sources.values())))
-    if name == "ica" and channels == 1:
-        pytest.skip("one channel is no two mixtures: see the test of its message")
-    return MAKE[name](sources)
-
-
 @pytest.mark.filterwarnings("ignore:FastICA did not converge")  # there is nothing to find in Gaussian noise
 @pytest.mark.parametrize("name", MAKE)
-@pytest.mark.parametrize(("rate", "channels", "frames"), SHAPES)
-def test_same_shape_and_the_sum_is_the_mixture(name, rate, channels, frames):
-    sources = {"a": noise(channels, frames, seed=1), "b": noise(channels, frames, seed=2)}
-    if name == "ica" and frames < 10:
-        pytest.skip("three samples are no independent mixtures")
-    mixture = sources["a"] + sources["b"]
-    kept = mixture.clone()
-    found = made(name, sources)(mixture, rate)
-    assert list(found) == ["a", "b"] and torch.equal(mixture, kept)
-    for wave in found.values():
-        assert wave.shape == mixture.shape and wave.dtype == torch.float32 and wave.isfinite().all()
-    if name in ADDS_UP:
-        torch.testing.assert_close(found["a"] + found["b"], mixture, atol=2e-5, rtol=0)
-
-
-@pytest.mark.parametrize("name", MAKE)
-@pytest.mark.parametrize(("channels", "frames"), [(2, 300), (1, 9000)])
-def test_silence_stays_silent(name, channels, frames):
-    silence = torch.zeros(channels, frames)
-    for wave in made(name, {"a": silence, "b": silence})(silence, RATE).values():
+def test_same_shape_the_sum_is_the_mixture_and_silence_stays_silent(name):
+    for rate, channels, frames in SHAPES:
+        if name == "ica" and (channels == 1 or frames < 10):  # these are no two independent mixtures
+            continue
+        sources = {"a": noise(channels, frames, seed=1), "b": noise(channels, frames, seed=2)}
+        mixture = sources["a"] + sources["b"]
+        kept = mixture.clone()
+        estimates = MAKE[name](sources)(mixture, rate)
+        assert list(estimates) == ["a", "b"] and torch.equal(mixture, kept)
+        for wave in estimates.values():
+            assert wave.shape == mixture.shape and wave.dtype == torch.float32 and wave.isfinite().all()
+        if name in ADDS_UP:
+            torch.testing.assert_close(estimates["a"] + estimates["b"], mixture, atol=2e-5, rtol=0)
+    silence = torch.zeros(2, 3000)
+    for wave in MAKE[name]({"a": silence, "b": silence})(silence, RATE).values():
         assert torch.equal(wave, silence)
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_pause_within_the_music_makes_no_nan_and_calls_repeat(name):
-    waves = noise(4, 24_000).unflatten(0, (2, 2))
-    waves[..., 3000:21_000] = 0
+    waves = noise(4, 16_000).unflatten(0, (2, 2))
+    waves[..., 2000:14_000] = 0
     sources = {"a": waves[0], "b": waves[1]}
-    first, again = (made(name, sources)(waves.sum(0), RATE) for _ in range(2))
+    first, again = (MAKE[name](sources)(waves.sum(0), RATE) for _ in range(2))
     assert all(torch.equal(first[key], again[key]) and first[key].isfinite().all() for key in sources)
-    assert max(float(wave[:, 11_000:13_000].abs().max()) for wave in first.values()) < 1e-6
+    assert max(float(wave[:, 7_500:8_500].abs().max()) for wave in first.values()) < 1e-6
 
 
-@pytest.mark.parametrize("name", [name for name in MAKE if name not in ("every speed", "refined")])
-def test_what_is_no_waveform_is_refused(name):
+def test_what_is_no_waveform_is_refused():
     sources = {"a": noise(2, 1000, seed=1), "b": noise(2, 1000, seed=2)}
-    separate, bad = MAKE[name](sources), sources["a"].clone()
+    bad = sources["a"].clone()
     bad[1, 7] = torch.inf
-    with pytest.raises(UserError, match="NaN or infinity"):
-        separate(bad, RATE)
-    for wave in (bad[0], bad[:, :0]):
-        with pytest.raises(ValueError, match="waveform is|made for"):
-            separate(wave, RATE)
+    for name in (name for name in MAKE if name not in ("every speed", "refined")):
+        separate = MAKE[name](sources)
+        with pytest.raises(UserError, match="NaN or infinity"):
+            separate(bad, RATE)
+        for wave in (bad[0], bad[:, :0]):
+            with pytest.raises(ValueError, match="waveform is|made for"):
+                separate(wave, RATE)

@@ -2,7 +2,7 @@
 
 from toy_corpus import STEMS, noise
 
-from helpers.data import audio
+from helpers.data import audio, decoding
 
 RATE = 44_100
 
@@ -27,6 +27,5 @@ def stub_streams(monkeypatch, waves, tmp_path):
             audio.write_audio(tmp_path / "unpacked" / f"{number}.wav", wave, RATE)
         return [tmp_path / "unpacked" / f"{number}.wav" for number in range(count)]
 
-    monkeypatch.setattr(audio, "unpack_streams", unpack)
-    monkeypatch.setattr(audio, "ffmpeg", lambda: "ffmpeg")
+    monkeypatch.setattr(decoding, "unpack_streams", unpack)
     return unpacked

@@ -16,13 +16,8 @@ import soxr
 import torch
 from torch.nn import functional as F
 
-from helpers.data.decoding import cached, ffmpeg, open_sound, stream_titles, unpack_streams
+from helpers.data.decoding import cached, open_sound
 from helpers.runtime import UserError, write_atomically
-
-__all__ = [
-    "Shape", "audio_shape", "converted", "ffmpeg", "read_audio", "resample", "resampled_length", "stream_titles",
-    "to_channels", "to_mono", "unpack_streams", "write_audio",
-]  # fmt: skip
 
 LEAD = 1 << 14  # samples that an MP3 decoder needs after a jump until it is right again
 BLOCK = 1 << 20  # samples of a channel converted at a time

@@ -2,7 +2,8 @@
 
 Tapes played faster move pitch, resonances (formants) and tempo together. A shorter vocal tract has higher formants, but
 the pitch is the vocal folds' and stays: speech recognisers learn from few speakers with tracts stretched at random
-(Jaitly and Hinton, 2013). Both in turn give voices of any pitch with any tract.
+(Jaitly and Hinton, 2013). Both in turn give voices of any pitch with any tract. Random equalisers, last, stand for
+other microphones and other mixes.
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ SEMITONES = (-3.0, -1.5, 0.0, 1.5, 3.0)
 QUEFRENCY = 1.75e-3  # seconds: slower ripples of a spectrum are formants, faster ones harmonics (up to 570 Hz apart)
 RANGE = 10.0  # a bin grows or shrinks by this factor at most, 20 dB
 VOICE_STFT = STFT(1024, 256)  # in which voices are changed: 64 ms at 16 kHz
+KNOTS, KNEE = 7, 250.0  # of an equaliser: points along frequency, evenly spaced on an axis logarithmic above so many Hz
 FLOOR = 1e-4  # of the segment's largest magnitude: what lies lower does not bend the envelope
 
 
@@ -111,4 +113,24 @@ def with_new_singers(batches, generator, sample_rate, spread=0.2, voice=0):
         factors = (spread * (2 * torch.rand(len(sources), generator=generator) - 1)).exp()
         sources = sources.clone()
         sources[:, voice] = move_formants(sources[:, voice], factors, sample_rate)
+        yield sources.sum(1), sources
+
+
+# ---- equalisers --------------------------------------------------------------------------------------------------
+
+
+def equalised(batches, generator, sample_rate, decibels=4.0):
+    """Yield the batches (mixture, sources) with every source through a random equaliser of its own, and mixed anew.
+
+    Its gains, between -decibels and decibels, are drawn at KNOTS frequencies and joined by straight lines.
+    """
+    stft = VOICE_STFT
+    axis = torch.log1p(torch.arange(stft.bins) * (sample_rate / stft.n_fft / KNEE))
+    places = axis / axis[-1] * (KNOTS - 1)  # (bins,), of each bin among the knots
+    below = places.long().clamp(max=KNOTS - 2)
+    for _, sources in batches:  # sources: (batch, sources, channels, time)
+        knots = decibels * (2 * torch.rand(*sources.shape[:2], 1, KNOTS, generator=generator) - 1)
+        gains = 10 ** (torch.lerp(knots[..., below], knots[..., below + 1], places - below) / 20)
+        gains = gains.to(sources.device, non_blocking=True)[..., None]  # (batch, sources, 1, bins, 1)
+        sources = stft.inverse(stft(sources) * gains, sources.shape[-1])
         yield sources.sum(1), sources

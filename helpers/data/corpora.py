@@ -1,115 +1,110 @@
-"""The corpora by name: MIR-1K, DSD100, MUSDB18 and MUSDB18-HQ, its previews, IRMAS, a folder of stems, embedded songs.
+"""The corpora by name: public ones, folders of the user's own, songs made by code, and several joined.
 
 load_corpus() is the way in. Sources are called alike everywhere: vocals, drums, bass, other; vocals, accompaniment.
 To add a corpus, write a function in helpers.data.layouts that lists its tracks, and a row of KINDS.
 """
 
+import glob
+import importlib.util
+import re
+import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers import runtime
-from helpers.data import audio, embedded, layouts
+from helpers.data import embedded, layouts
 from helpers.data.download import UNASKED_MB, Archive, fetch_archive, online
+from helpers.data.layouts import SPLITS, STEMS, VOCALS_AND_REST, below
 from helpers.data.tracks import Corpus
 from helpers.runtime import UserError
 
-SPLITS = ("train", "validation", "test")
 ZENODO = "https://zenodo.org/records"
-
-
-def has_musdb_names(tracks):
-    """True if tracks bear the names of MUSDB18's songs."""
-    return len({track.name for track in tracks} & set(layouts.MUSDB_VALIDATION)) > 7
+MUSDB_SPLIT = "train but for the 14 usual validation songs; where none of these is there, every fifth artist validates"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A public corpus.
+    """A corpus by name.
 
-    title: its name. folders: names its folder may have, the first for a download. listing: the function that lists its
-    tracks. tracks: how many a complete copy has. about: how it is split. has_its_names: whether tracks are its own.
-    stand_in: the name of a folder that has its layout and other, or fewer, tracks.
+    title: its name. folders: what its folder may be called, the first for a download; '.' is the data folder itself.
+    layout: where files lie in it. listing: the function that lists its tracks. about: how it is split, what it is for.
+    count: tracks of a complete copy (None: any number), of which some are called as `names` says. stand_in: the name of
+    a folder that has its layout but other, or fewer, tracks. archive: None where there is nothing to download.
     """
 
     title: str
     folders: tuple
+    layout: str
     listing: Callable
-    archive: Archive
-    tracks: int
     about: str
-    sources: tuple = layouts.STEMS
-    has_its_names: Callable = lambda tracks: True
+    sources: tuple = STEMS
+    archive: Archive | None = None
+    count: int | None = None
+    names: tuple = ()
     stand_in: str = "multitrack-{count} ({title} layout)"
 
 
-MUSDB_SPLIT = "train but for the 14 usual validation songs; where none of these is there, every fifth artist validates"
 KINDS = {
     "mir1k": Kind(
-        title="MIR-1K",
-        stand_in="MIR-1K, {count} of 1,000 clips",
-        folders=("MIR-1K",),
-        listing=layouts.mir1k,
-        archive=Archive("http://mirlab.org/dataset/public/MIR-1K.zip", 1_300, "md5:3a4e5acd740110ae481a836460dabb6a"),
-        tracks=1000,
-        about="the usual protocol, singers abjones and amy train and validate, all others test, mixed at 0 dB; "
-        "whole songs validate: " + ", ".join(layouts.MIR1K_VALIDATION),
-        sources=("vocals", "accompaniment"),
+        "MIR-1K", ("MIR-1K",), "Wavfile/<singer>_<song>_<clip>.wav", layouts.mir1k,
+        "the usual protocol, singers abjones and amy train and validate, all others test, mixed at 0 dB; whole songs "
+        f"validate: {', '.join(layouts.MIR1K_VALIDATION)}; where none of these is there, every fifth song does",
+        VOCALS_AND_REST,
+        Archive("http://mirlab.org/dataset/public/MIR-1K.zip", 1_300, "md5:3a4e5acd740110ae481a836460dabb6a"),
+        count=1000, stand_in="MIR-1K, {count} of 1,000 clips",
     ),
     "dsd100": Kind(
-        title="DSD100",
-        folders=("DSD100",),
-        listing=layouts.dsd100,
-        archive=Archive("http://liutkus.net/DSD100.zip", 14_000, None),
-        tracks=100,
-        about="every fifth artist of Dev validates, the others train; Test tests",
-        has_its_names=lambda tracks: all(track.name[:3].isdigit() and track.artist for track in tracks),
+        "DSD100", ("DSD100",), "Sources/<Dev or Test>/<song>/vocals.wav", layouts.dsd100,
+        "every fifth artist of Dev validates, the others train; Test tests",
+        archive=Archive("http://liutkus.net/DSD100.zip", 14_000, None), count=100,
     ),
     "musdb18hq": Kind(
-        title="MUSDB18-HQ",
-        folders=("MUSDB18-HQ", "musdb18hq", "MUSDB18HQ"),
-        listing=layouts.musdb18hq,
+        "MUSDB18-HQ", ("MUSDB18-HQ",), "<train or test>/<song>/vocals.wav", layouts.musdb18hq, MUSDB_SPLIT,
         archive=Archive(
-            f"{ZENODO}/3338373/files/musdb18hq.zip",
-            22_657,
+            f"{ZENODO}/3338373/files/musdb18hq.zip", 22_657,
             "sha256:baac80d0483c61d74b2e5f3be75fa557eec52898339e6aa45c1fa48833c5d21d",
         ),
-        tracks=150,
-        about=MUSDB_SPLIT,
-        has_its_names=has_musdb_names,
+        count=150, names=layouts.MUSDB_VALIDATION,
     ),
     "musdb18": Kind(
-        title="MUSDB18",
-        folders=("MUSDB18", "musdb18"),
-        listing=layouts.musdb18,
+        "MUSDB18", ("MUSDB18",), "<train or test>/<song>.stem.mp4", layouts.musdb18, MUSDB_SPLIT,
         archive=Archive(f"{ZENODO}/1117372/files/musdb18.zip", 4_684, "md5:af06762477334799bfc5abf237648207"),
-        tracks=150,
-        about=MUSDB_SPLIT,
-        has_its_names=has_musdb_names,
+        count=150, names=layouts.MUSDB_VALIDATION,
     ),
     "musdb18-7s": Kind(
-        title="MUSDB18 7 s previews",
-        folders=("MUSDB18-7", "MUSDB18-7-STEMS"),
-        listing=layouts.musdb18,
+        "MUSDB18 7 s previews", ("MUSDB18-7", "MUSDB18-7-STEMS"), "<train or test>/<song>.stem.mp4", layouts.musdb18,
+        MUSDB_SPLIT,
         archive=Archive(f"{ZENODO}/3270814/files/MUSDB18-7-STEMS.zip", 147, "md5:dc2bdfac5b46ce742bd60009866758a5"),
-        tracks=144,
-        about=MUSDB_SPLIT,
-        has_its_names=has_musdb_names,
+        count=144, names=layouts.MUSDB_VALIDATION,
     ),
     "irmas": Kind(
-        title="IRMAS training data, voi",
-        stand_in="{count} excerpts (IRMAS layout), voi",
-        folders=("IRMAS-TrainingData",),
-        listing=layouts.irmas,
-        archive=Archive(
-            f"{ZENODO}/1290750/files/IRMAS-TrainingData.zip", 3_200, "md5:4fd9f5ed5a18d8e2687e6360b5f60afe"
-        ),
-        tracks=layouts.IRMAS_VOICES,
-        about="by recording: every tenth validates, another tenth tests; mixtures only, there are no stems",
-        sources=(),
+        "IRMAS training data, voi", ("IRMAS-TrainingData",), "voi/<excerpt>.wav", layouts.irmas,
+        "by recording: every tenth validates, another tenth tests; mixtures only, there are no stems", (),
+        Archive(f"{ZENODO}/1290750/files/IRMAS-TrainingData.zip", 3_200, "md5:4fd9f5ed5a18d8e2687e6360b5f60afe"),
+        count=layouts.IRMAS_VOICES, stand_in="{count} excerpts (IRMAS layout), voi",
     ),
-}
+    "irmas-stand-ins": Kind(
+        "IRMAS stand-ins, cut from the training songs", ("IRMAS-stems",), "[voi]<excerpt>/vocals.wav",
+        layouts.irmas_stand_ins, "3 s, with stems; not IRMAS, but split as IRMAS is, by recording", VOCALS_AND_REST,
+    ),
+    "sisec-excerpts": Kind(
+        "SiSEC 2018 excerpts", ("SiSEC-excerpts",), "test/<song>/vocals.wav", layouts.songs_by_split,
+        "7 s, mono, 44.1 kHz, of 12 test songs of MUSDB18: score them once, at the end, never train on them",
+        VOCALS_AND_REST,
+    ),
+    "musdb18-excerpts": Kind(
+        "MUSDB18 validation excerpts", ("MUSDB18-excerpts",), "validation/<song>/vocals.wav", layouts.songs_by_split,
+        "7 s, mono, 44.1 kHz, of 10 training songs of MUSDB18: to validate what was not trained on MUSDB18",
+        VOCALS_AND_REST,
+    ),
+    "voices-and-bands": Kind(
+        "voices and bands", ("voices-and-bands", "."), "voices/<take>.<ending>", layouts.voices_and_bands,
+        "voices alone and bands alone, for training only, by remixing; take them together with another corpus, such as "
+        "mir1k+voices-and-bands", VOCALS_AND_REST,
+    ),
+}  # fmt: skip
 PREVIEWS = "musdb18-7s"  # what takes the place of songs with four stems, which are all too large to download unasked
 
 
@@ -120,111 +115,178 @@ def load_corpus(name, split="train", data_dir=None, sample_rate=None, mono=False
     """Return one split ('train', 'validation' or 'test') of a corpus.
 
     Args:
-        name: a key of KINDS, 'embedded', or the path of a folder of songs: FOLDER/<song>/<source>.wav (or flac, ogg,
-            mp3), with subfolders train, validation and test above the songs; without these its only split is 'all'.
+        name: a key of KINDS, however spelt; 'embedded'; the path of a folder with such a corpus, or with songs:
+            FOLDER/<song>/<source>.wav (or flac, ogg, mp3), with subfolders train, validation and test above the songs
+            (without these its only split is 'all'); or several as 'a+b+c', see joined(): those without such a split
+            are left out.
         data_dir: the data folder, default runtime.data_dir().
         sample_rate, mono: resample and down-mix the tracks; converted copies are kept in the cache.
         real: True refuses a corpus that is not in the data folder. Otherwise a warning says what takes its place: of
             songs with four stems, the previews of MUSDB18; else the embedded songs. Only what is smaller than
             UNASKED_MB is downloaded.
 
-    Raises UserError for an unknown name or split, a folder that lacks files, a missing ffmpeg, or a missing corpus.
+    Raises UserError for an unknown name or split, a folder that lacks files, or a missing corpus.
     """
-    path = Path(name).expanduser()
-    if name not in (*KINDS, "embedded"):
-        if not path.is_dir():
-            raise UserError(f"unknown corpus '{name}': take one of {', '.join(KINDS)}, embedded, or an existing folder")
-        return _own_folder(path, split).at(sample_rate, mono)
+    folder = Path(data_dir or runtime.data_dir())
+    names = [name] if Path(name).expanduser().is_dir() else str(name).split("+")
+    parts = []
+    for part in names:
+        parts.append(_load_one(part, split, folder, real).at(sample_rate, mono))
+    there = [corpus for corpus in parts if corpus.tracks]
+    if not there:
+        what = "; ".join(f"{corpus.name}: {corpus.about}" for corpus in parts)
+        raise UserError(f"{name} has no {split} tracks ({what}): add some, or take another split or corpus")
+    return joined(" + ".join(corpus.name for corpus in there), *there) if len(there) > 1 else there[0]
+
+
+def joined(name, *corpora):
+    """Return a Corpus of all tracks of several, of one split and sample rate.
+
+    Where the sources differ, they become the vocals and the rest. Raises UserError for several sample rates, or where
+    that cannot be done.
+    """
+    if len({frozenset(corpus.sources) for corpus in corpora}) > 1:
+        corpora = [corpus.vocals_and_accompaniment() for corpus in corpora]
+    tracks = tuple(track for corpus in corpora for track in corpus)
+    rates = {track.sample_rate for track in tracks}
+    if len(rates) > 1:
+        raise UserError(f"{name} has tracks of the sample rates {sorted(rates)}: choose one with sample_rate=")
+    about = "; ".join(dict.fromkeys(corpus.about for corpus in corpora))
+    return replace(corpora[0], name=name, tracks=tracks, about=about, embedded=any(part.embedded for part in corpora))
+
+
+def leave_one_singer_out(train, validation, singer):
+    """Return (train, validation) split anew: the tracks of one singer (artist) validate, all others train.
+
+    Raises UserError where either would be empty.
+    """
+    tracks, about = (*train, *validation), f"{singer} validates, all others of train and validation train"
+    rest, held_out = (tuple(track for track in tracks if (track.artist == singer) is out) for out in (False, True))
+    if not (rest and held_out):
+        raise UserError(f"{train.name} has the singers {sorted({t.artist for t in tracks})}: take one of several")
+    return replace(train, tracks=rest, about=about), replace(validation, tracks=held_out, about=about)
+
+
+def kind_of(name):
+    """Return the key of KINDS meant by a name or a folder, however spelt (MIR-1K, mir-1k/, DSD100subset), or None."""
+
+    def plain(text):
+        return re.sub(r"[^a-z0-9]|(?:master|main|subset)$", "", text.lower())
+
+    given = plain(Path(name).expanduser().name)
+    return next((key for key, kind in KINDS.items() if given and given in map(plain, (key, *kind.folders))), None)
+
+
+def place(name, data_dir):
+    """Return the folder in which a corpus lies, perhaps one deeper than it should; None if there is no such folder."""
+    folders = [folder for folder in below(Path(data_dir), "*/") if kind_of(folder.name) == name]
+    anywhere = folders + [Path(data_dir)] * ("." in KINDS[name].folders)
+    holding = (_holding(name, folder) for folder in anywhere)
+    return next(filter(None, holding), folders[0] if folders else None)
+
+
+def _holding(name, folder):
+    """Return the folder that has the layout of a corpus: `folder` or one in it; None where none has."""
+    pattern = re.sub("<.*?>", "*", glob.escape(KINDS[name].layout))
+    return next((inner for inner in (folder, *below(folder, "*/")) if any(inner.glob(pattern))), None)
+
+
+def _load_one(name, split, folder, real):
+    """Return a split of a single corpus, perhaps without tracks; see load_corpus."""
+    path, kind = Path(name).expanduser(), kind_of(name)
+    if name not in (*KINDS, "embedded") and path.is_dir():
+        own = next((key for key in (kind, "voices-and-bands") if key and _holding(key, path)), None)
+        return _from_folder(own, split, path) if own else _own_folder(path, split)
     if split not in SPLITS:
         raise UserError(f"unknown split '{split}': take one of {', '.join(SPLITS)}")
     if name == "embedded":
-        return embedded_corpus(name, split).at(sample_rate, mono)
-    folder = Path(data_dir or runtime.data_dir())
-    missing = f"{KINDS[name].title} is not in {folder}"
-    if real and not place(name, folder):
-        raise UserError(f"{missing}: {_remedy(name, folder)}")
-    taken = _at_hand(name, folder)
-    if taken != name:
+        return embedded_corpus(name, split)
+    if not kind:
+        raise UserError(f"unknown corpus '{name}': take one of {', '.join(KINDS)}, embedded, or an existing folder")
+    missing = f"{KINDS[kind].title} is not in {folder}"
+    if real and not place(kind, folder):
+        raise UserError(f"{missing}: {_remedy(kind, folder)}")
+    taken = _at_hand(kind, folder)
+    if taken != kind:
         what = f"{KINDS[taken].title} take" if taken else "the embedded songs take"
-        warnings.warn(f"{missing}, {what} its place: {_remedy(name, folder)}", stacklevel=2)
-    corpus = _from_folder(taken, split, folder) if taken else embedded_corpus(name, split)
-    return corpus.at(sample_rate, mono)
-
-
-def place(name, folder):
-    """Return the folder in which a corpus lies, None if it is not there."""
-    return next((folder / called for called in KINDS[name].folders if (folder / called).is_dir()), None)
+        warnings.warn(f"{missing}, {what} its place: {_remedy(kind, folder)}", stacklevel=3)
+    return _from_folder(taken, split, place(taken, folder)) if taken else embedded_corpus(kind, split)
 
 
 def _at_hand(name, folder):
     """Return the corpus to read for `name`: itself, the previews, or None; a small one is downloaded if need be."""
-    archive = KINDS[name].archive
-    if place(name, folder):
-        return name
-    if archive.megabytes <= UNASKED_MB and online(archive.url):
-        fetch(name, folder)
-        return name
-    if KINDS[name].sources == layouts.STEMS and name != PREVIEWS and _has_ffmpeg():
-        return _at_hand(PREVIEWS, folder)
+    has_ffmpeg = shutil.which("ffmpeg") or importlib.util.find_spec("imageio_ffmpeg")
+    for candidate in (name, PREVIEWS) if KINDS[name].sources == STEMS and has_ffmpeg else (name,):
+        archive = KINDS[candidate].archive
+        if place(candidate, folder):
+            return candidate
+        if archive and archive.megabytes <= UNASKED_MB and online(archive.url):
+            fetch(candidate, folder)
+            return candidate
     return None
 
 
-def _has_ffmpeg():
-    try:
-        return bool(audio.ffmpeg())
-    except UserError:
-        return False
-
-
-def _from_folder(name, split, folder):
-    """Return a split of a corpus that lies in the data folder, under a name that says what is really there."""
-    kind, there = KINDS[name], place(name, folder)
-    listed = kind.listing(there)
-    tracks = tuple(track for track in listed if track.split == split)
-    if not tracks:
-        what = f"{there} holds no {split} tracks of {kind.title}'s layout"
-        raise UserError(f"{what}: move it away, then {_remedy(name, folder)}")
-    _check_ffmpeg(tracks)
-    complete = len(listed) == kind.tracks and kind.has_its_names(listed)
+def _from_folder(name, split, there):
+    """Return a split of a corpus that lies in the folder `there`, under a name that says what is really there."""
+    kind = KINDS[name]
+    listed = kind.listing(_checked(name, there))
+    known = not kind.names or any(track.name in kind.names for track in listed)
+    complete = known and kind.count in (None, len(listed))
     title = kind.title if complete else kind.stand_in.format(count=len(listed), title=kind.title)
-    return Corpus(title, split, tracks, kind.sources, kind.about)
+    return Corpus(title, split, tuple(t for t in listed if t.split == split), kind.sources, kind.about)
+
+
+def _checked(name, there):
+    """Return the folder, `there` or one in it, that has a corpus's layout; UserError says what it has instead."""
+    kind, holding = KINDS[name], _holding(name, there)
+    if holding:
+        return holding
+    other = next((kind for key, kind in KINDS.items() if _holding(key, there)), None)
+    if other:
+        raise UserError(f"{there} has the layout of {other.title}, {other.layout}: call it {other.folders[0]}")
+    names = ", ".join(path.name for path in below(there)[:5]) or "nothing"
+    remedy = f"put {kind.title}'s files there, or move this folder away and {_remedy(name, there.parent)}"
+    raise UserError(f"{there} holds {names}, but no {kind.layout}: {remedy}")
 
 
 def _own_folder(folder, split):
     """Return a split of a folder of the user's own songs."""
-    parts = [part for part in SPLITS if (folder / part).is_dir()]
-    if split not in (parts or ["all"]):
-        have = f"has the splits {', '.join(parts)}" if parts else "has no subfolders train, validation and test"
-        raise UserError(f"{folder} {have}: make '{split}' and put songs there, or take split='{(parts or ['all'])[0]}'")
-    there = folder / split if parts else folder
-    tracks = layouts.song_folder(there, split)
+    inside = below(folder)
+    if len(inside) == 1 and inside[0].name not in SPLITS and any(path.is_dir() for path in below(inside[0])):
+        folder = inside[0]  # one folder too deep
+    parts = [part for part in SPLITS if (folder / part).is_dir()] or ["all"]
+    hold_out = "train" in parts and "validation" not in parts and split != "test"
+    part, about = "train" if hold_out else split, "the folder's own splits"
+    if part not in parts:
+        have = f"{folder} has no split '{split}', only {', '.join(parts)}"
+        raise UserError(f"{have}: take one of these, or put songs into {folder / split}")
+    there = folder if part == "all" else folder / part
+    tracks = layouts.song_folder(there, part)
     if not tracks:
         raise UserError(f"{there} holds no songs: put folders of stems there")
-    _check_ffmpeg(tracks)
-    first = tracks[0]
-    for track in tracks:
-        if set(track.stems) != set(first.stems):
-            have = f"song '{track.name}' in {folder} has the sources {sorted(track.stems)}"
-            raise UserError(f"{have}, '{first.name}' has {sorted(first.stems)}: give all songs the same")
-    usual = tuple(name for name in layouts.STEMS if name in first.stems)
-    sources = usual + tuple(sorted(set(first.stems) - set(usual)))
-    return Corpus(f"{folder.name} ({len(tracks)} songs)", split, tuple(tracks), sources, "the folder's own splits")
-
-
-def _check_ffmpeg(tracks):
-    """Raise UserError if there is no ffmpeg for tracks whose stems are streams of one file."""
-    stems = (stem for track in tracks for group in track.stems.values() for stem in group)
-    if any(stem.stream is not None for stem in stems):
-        audio.ffmpeg()
+    different = list({frozenset(track.stems): track for track in tracks}.values())
+    if len(different) > 1:
+        have = " and ".join(f"'{track.name}' the sources {sorted(track.stems)}" for track in different[:2])
+        raise UserError(f"in {folder}, song {have}: give all songs the same")
+    if hold_out:
+        tracks = layouts.with_validation(tracks, every=10)
+        about = "every tenth song of train validates: "
+        about += ", ".join(track.name for track in tracks if track.split == "validation")
+        tracks = [track for track in tracks if track.split == split]
+        if not tracks:
+            raise UserError(f"{there} holds one song, none is left to validate on: add songs, or {folder / split}")
+    sources = sorted(tracks[0].stems, key=lambda name: (STEMS.index(name) if name in STEMS else len(STEMS), name))
+    return Corpus(f"{folder.name} ({len(tracks)} songs)", split, tuple(tracks), tuple(sources), about)
 
 
 def embedded_corpus(name, split):
-    """Return the split of the embedded songs that stands in for a corpus: its sources, its rate and channels."""
-    tracks = tuple(embedded.songs(split))
-    corpus = Corpus("embedded songs", split, tracks, layouts.STEMS, "different songs in each split", embedded=True)
-    if name == "mir1k":
-        return corpus.vocals_and_accompaniment().at(16_000, mono=True)
-    return corpus.regroup({}) if name == "irmas" else corpus
+    """Return the split of the embedded songs that stands in for a corpus: its sources; MIR-1K's rate and channel."""
+    songs = tuple(embedded.songs(split))
+    corpus = Corpus("embedded songs", split, songs, STEMS, "different songs in each split", embedded=True)
+    sources = KINDS[name].sources if name in KINDS else STEMS
+    if sources != STEMS:
+        corpus = corpus.vocals_and_accompaniment() if sources else corpus.regroup({})
+    return corpus.at(16_000, mono=True) if name == "mir1k" else corpus
 
 
 # ---- what is said of a corpus ------------------------------------------------------------------------------------
@@ -237,7 +299,7 @@ def banner(corpus):
         return f"Data: {what}."
     return (
         f"**Embedded data, no recordings:** {what}. Its numbers are not comparable with published ones. "
-        f"`python -m helpers fetch NAME` downloads a real corpus: {', '.join(KINDS)}."
+        f"`python -m helpers fetch NAME` downloads a real corpus: {', '.join(k for k in KINDS if KINDS[k].archive)}."
     )
 
 
@@ -252,27 +314,27 @@ def split_table(*corpora):
     return "\n".join([*titles, *lines])
 
 
-# ---- fetching ----------------------------------------------------------------------------------------------------
-
-
 def _remedy(name, folder):
-    """Return what to do about a corpus that is missing or damaged."""
-    size = f"{KINDS[name].archive.megabytes:,} MB"
-    return f"run `python -m helpers fetch {name} --data-dir {folder}` to download it ({size})"
+    """Return how a corpus comes into the data folder."""
+    archive = KINDS[name].archive
+    if not archive:
+        return f"put its files there, as {folder / KINDS[name].folders[0] / KINDS[name].layout}"
+    return f"run `python -m helpers fetch {name} --data-dir {folder}` to download it ({archive.megabytes:,} MB)"
 
 
 def fetch(name, data_dir=None):
     """Download a corpus of KINDS unless it is there, verify it, unpack it; return its folder.
 
-    Raises UserError for an unknown name, and as helpers.data.download.fetch_archive does.
+    Raises UserError for an unknown name, a folder of its name with something else in it, and as fetch_archive does.
     """
-    if name not in KINDS:
-        raise UserError(f"unknown corpus '{name}': take one of {', '.join(KINDS)}")
-    folder = Path(data_dir or runtime.data_dir())
-    there = place(name, folder)
-    if there and any(path.suffix in (".wav", ".mp4") for path in there.rglob("*")):
-        return there
-    target = folder / KINDS[name].folders[0]
-    print(f"downloading {KINDS[name].title} ({KINDS[name].archive.megabytes:,} MB) to {target}")
-    fetch_archive(KINDS[name].archive, target)
+    name, folder = kind_of(name) or name, Path(data_dir or runtime.data_dir())
+    if name not in KINDS or not KINDS[name].archive:
+        known = ", ".join(key for key, kind in KINDS.items() if kind.archive)
+        raise UserError(f"'{name}' cannot be downloaded: take one of {known}")
+    there, kind = place(name, folder), KINDS[name]
+    if there and any(there.iterdir()):
+        return _checked(name, there)
+    target = folder / kind.folders[0]
+    print(f"downloading {kind.title} ({kind.archive.megabytes:,} MB) to {target}")
+    fetch_archive(kind.archive, target)
     return target

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.data import audio
+from helpers.data import audio, decoding
 from helpers.runtime import UserError
 
 
@@ -28,7 +28,7 @@ class FileStem:
     @functools.cached_property
     def file(self):
         """The audio file: `path` itself, or the stream unpacked from it."""
-        return self.path if self.stream is None else audio.unpack_streams(self.path, self.streams)[self.stream]
+        return self.path if self.stream is None else decoding.unpack_streams(self.path, self.streams)[self.stream]
 
     @functools.cached_property
     def shape(self):
@@ -89,7 +89,7 @@ class Track:
     """One song: its name, sample rate, sources and mixture, all sources with the same channels and length.
 
     stems: {source: its stems, which are added up}. mix: the stems of the mixture; none if it is the sum of the sources.
-    song: what groups the clips of one song.
+    song: what groups the clips of one song. longest: seconds that are taken of it, from its beginning; None: all.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Track:
     split: str | None = None
     artist: str | None = None
     song: str | None = None
+    longest: float | None = None
 
     @classmethod
     def from_waveforms(cls, name, sample_rate, sources, **facts):
@@ -113,13 +114,15 @@ class Track:
         Shorter stems are taken as padded with silence; UserError where one is more than a second shorter.
         """
         stems = (*self.all_stems, *self.mix)
-        longest = max(stem.shape.frames for stem in stems)
+        frames = max(stem.shape.frames for stem in stems)
         shortest = min(stems, key=lambda stem: stem.shape.frames)
-        seconds = (longest - shortest.shape.frames) / self.sample_rate
+        seconds = (frames - shortest.shape.frames) / self.sample_rate
         if seconds > 1:
             where = getattr(shortest, "path", self.name)
             raise UserError(f"{where} is {seconds:.1f} s shorter than the other stems of '{self.name}': get it again")
-        return audio.Shape(self.sample_rate, max(stem.shape.channels for stem in stems), longest)
+        if self.longest is not None:
+            frames = min(frames, round(self.longest * self.sample_rate))
+        return audio.Shape(self.sample_rate, max(stem.shape.channels for stem in stems), frames)
 
     frames = property(lambda self: self.shape.frames, doc="Length in samples, without reading them.")
     channels = property(lambda self: self.shape.channels, doc="Number of channels.")
@@ -149,7 +152,7 @@ class Track:
             raise IndexError(f"no part of {frames} samples begins at {start} in '{self.name}'")
         total = torch.zeros(self.channels, frames)
         for stem in stems:
-            inside = min(frames, stem.shape.frames - start)
+            inside = min(frames, min(stem.shape.frames, self.frames) - start)
             if inside > 0:
                 total[:, :inside] += audio.to_channels(stem.read(start, inside), self.channels)
         return total
@@ -191,6 +194,10 @@ class Corpus:
     def seconds(self):
         """Length of all tracks together, in seconds, from their headers."""
         return sum(track.seconds for track in self.tracks)
+
+    def first(self, tracks, seconds=None):
+        """Return the same corpus with its first tracks only, and of each of them the first so many seconds."""
+        return replace(self, tracks=tuple(replace(track, longest=seconds) for track in self.tracks[:tracks]))
 
     def at(self, sample_rate=None, mono=False):
         """Return the same corpus at another sample rate (None: each track's own), down-mixed if `mono`."""

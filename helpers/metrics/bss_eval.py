@@ -9,10 +9,10 @@ those of all references (p). What p adds to t is interference, what e adds to p 
 With 512 taps this is `mir_eval.separation.bss_eval_sources`, with one tap the gain-only variant of BSS Eval 2 that the
 older literature on singing voices reports.
 
-Why not mir_eval itself: it solves the least squares anew for each estimate, some seconds per clip, and a table of
-thirty methods on 825 clips would take most of an hour. The matrix of the problem depends on the references alone, so
-it is made and factorised once per track (toeplitz.py), and an estimate costs its correlations with the references
-only. The tests compare all this with mir_eval, to 0.0001 dB.
+Why not mir_eval itself: it solves the least squares anew for each estimate, and a table of thirty methods on 825 clips
+would take most of an hour. The matrix of the problem depends on the references alone, so it is made and factorised
+once per track (toeplitz.py), and an estimate costs its correlations with the references only. The tests compare all
+this with mir_eval, to 0.0001 dB.
 """
 
 from dataclasses import dataclass
@@ -31,20 +31,15 @@ TOLERANCE = 1e-5  # of an energy: 0.00004 dB
 
 @dataclass(frozen=True)
 class Scores:
-    """Ratios in dB, `(..., sources)`, float64 on the CPU, and what could not be scored; never a silent zero.
+    """Ratios in dB, `(..., sources)`, float64 on the CPU.
 
-    Args:
-        sdr, sir, sar: NaN where there is nothing to measure; SIR is infinite where no other reference sounds.
-        silent: the references that are all zeros: they are left out of the projections, their scores are NaN.
-        empty: the all-zero estimates of sounding references, as index tuples into `sdr`. Their ratios are 0/0: NaN
-            (mir_eval refuses them). Count them: a method must not gain by returning nothing.
+    NaN where there is nothing to measure: of a reference that is all zeros, which is left out of the projections, and
+    of an estimate that is all zeros (mir_eval refuses both). SIR is infinite where no other reference sounds.
     """
 
     sdr: torch.Tensor
     sir: torch.Tensor
     sar: torch.Tensor
-    silent: tuple
-    empty: tuple
 
 
 class References:
@@ -56,11 +51,12 @@ class References:
         taps: length of the allowed distortion filters in samples; 512 is BSS Eval 3, 1 is gain-only.
         names: the sources' names, for the error messages.
 
+    `silent` holds the numbers of the references that are all zeros.
     Raises ValueError for another shape, UserError for a reference that holds NaN or infinity.
     """
 
     def __init__(self, references, taps=512, names=None):
-        if references.dim() != 2 or not references.numel() or taps < 1:
+        if references.dim() != 2 or not references.numel():
             raise ValueError(f"references must be (sources, time), not empty, got {tuple(references.shape)}")
         device = "cpu" if references.device.type == "mps" else references.device  # Apple's GPUs have no float64
         references = references.detach().to(device, torch.float64)
@@ -71,14 +67,14 @@ class References:
             if not norm < torch.inf:
                 raise UserError(f"the reference of source '{name}' holds NaN or infinity: leave its file out")
         self.active = (self.norms > 0).nonzero().flatten().tolist()
-        self.silent = tuple((self.norms == 0).nonzero().flatten().tolist())
+        self.silent = (self.norms == 0).nonzero().flatten().tolist()
         self.fft_size = max(FFT_SIZE, 1 << (4 * taps - 1).bit_length())
         self.block = self.fft_size - taps + 1
         self.blocks = -(-(self.shape[1] + taps - 1) // self.block)  # a filtered reference is taps - 1 samples longer
         if self.active:
-            self._correlate_references(references[self.active])
+            self._prepare(references[self.active])
 
-    def _correlate_references(self, references):
+    def _prepare(self, references):
         """Transform the active references, and make the Gram matrices of their delayed versions from their lags."""
         padded = F.pad(references, (self.taps - 1, self.blocks * self.block - self.shape[1]))
         windows = padded.unfold(1, self.fft_size, self.block)  # (active, blocks, fft_size): each with the past it needs
@@ -115,13 +111,10 @@ class References:
         if self.active:
             energies = self._energies(estimates[:, self.active], norms[:, self.active])
             target, distortion, interference, projection, artefacts = energies
-            found = torch.stack([target / distortion, target / interference, projection / artefacts])
-            ratios[..., self.active] = 10 * torch.log10(found).cpu()
-        empty = (norms == 0).cpu()
-        empty[:, list(self.silent)] = False
-        ratios[:, empty] = torch.nan
-        empty = tuple(tuple(index) for index in empty.reshape(shape).nonzero().tolist())
-        return Scores(*ratios.reshape(3, *shape), self.silent, empty)
+            of_active = torch.stack([target / distortion, target / interference, projection / artefacts])
+            ratios[..., self.active] = 10 * torch.log10(of_active).cpu()
+        ratios[:, (norms == 0).cpu()] = torch.nan
+        return Scores(*ratios.reshape(3, *shape))
 
     def _energies(self, estimates, norms):
         """estimates: (methods, active, time) -> |t|², |e - t|², |p - t|², |p|² and |e - p|²: (5, methods, active).
@@ -159,8 +152,8 @@ class References:
         energies = 0
         for piece, blocks in self._pieces(estimates):
             spectra = self.spectra[:, piece]  # (active, blocks, bins)
-            target = self._filtered(own * spectra)
-            projection = target if len(every) == 1 else self._filtered((every * spectra.unsqueeze(1)).sum(0))
+            filtered = torch.stack([own * spectra, (every * spectra.unsqueeze(1)).sum(0)])
+            target, projection = torch.fft.irfft(filtered)[..., self.taps - 1 :]  # what belongs to the blocks
             parts = torch.stack([target, blocks - target, projection - target, projection, blocks - projection])
             energies = energies + parts.square().sum((-2, -1))
         return energies
@@ -174,10 +167,6 @@ class References:
             spectrum = spectrum + torch.stack([(reference * spectra).sum(1) for reference in references])
         lags = torch.fft.irfft(spectrum.conj_physical())
         return lags[..., : self.taps].flip(-1)  # a window begins taps - 1 samples before its block
-
-    def _filtered(self, spectra):
-        """The samples of filtered windows that belong to their blocks: (..., blocks, bins) -> (..., blocks, block)."""
-        return torch.fft.irfft(spectra)[..., self.taps - 1 :]
 
     def _pieces(self, signals):
         """Cut (n, time) into blocks, some at a time: yields (slice of blocks, (n, blocks, block) in float64)."""

@@ -8,17 +8,29 @@ from dataclasses import dataclass
 import torch
 
 from helpers.runtime import UserError
-from helpers.stft import STFT, magnitude
+from helpers.stft import STFT
+
+
+def checked_pair(estimate, reference, name="the signals"):
+    """Return both in float64 on the CPU; ValueError for unequal shapes or none, UserError for NaN or infinity."""
+    if estimate.shape != reference.shape or not estimate.numel():
+        shapes = f"{tuple(estimate.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"estimate and reference of {name} must share one non-empty shape, got {shapes}")
+    estimate, reference = (values.detach().cpu().double() for values in (estimate, reference))
+    for kind, values in (("estimate", estimate), ("reference", reference)):
+        if not values.isfinite().all():
+            remedy = "check what it was computed from; a model that diverged must be trained again"
+            raise UserError(f"the {kind} of {name} holds NaN or infinity: {remedy}")
+    return estimate, reference
 
 
 def si_sdr(estimate, reference):
     """Scale-invariant SDR in dB (Le Roux et al. 2019): |a s|² / |e - a s|² for the gain a that fits e best to s.
 
     estimate, reference: `(..., time)`. Returns `(...)`; NaN where either is all zeros. No mean is subtracted, nor any
-    filter allowed: it is what BSS Eval with one tap gives for one source. Raises ValueError for unequal shapes,
-    UserError for NaN or infinity.
+    filter allowed: it is what BSS Eval with one tap gives for one source. Errors as checked_pair's.
     """
-    estimate, reference = _checked(estimate, reference)
+    estimate, reference = checked_pair(estimate, reference)
     energy = reference.square().sum(-1, keepdim=True)
     target = (estimate * reference).sum(-1, keepdim=True) / energy * reference
     ratio = target.square().sum(-1) / (estimate - target).square().sum(-1)
@@ -36,38 +48,20 @@ class SignalDifference:
 def signal_difference(estimate, reference):
     """The "signal difference" of Pourtorkan 2022 (chapter 4.2), in the time and in the time-frequency domain.
 
-    That report compares its models by "the difference between the reference and the estimated signals in time and
-    time-frequency domains", 0 for equal signals, after an answer on Stack Overflow "with modifications" it does not
-    give. Its table (about 790 to 1060) states neither formula nor scale and cannot be reproduced; ours is this one:
+    It is 0 for equal signals, after an answer on Stack Overflow "with modifications" that the report does not give. Its
+    table (about 790 to 1060) states neither formula nor scale and cannot be reproduced; ours is this one:
 
         time        = Σ |e - s| / Σ |s|                over samples
         spectrogram = Σ ||E| - |S|| / Σ |S|            over the bins and frames of an STFT, window Hann
 
     The first sees phase and alignment, the second does not: both together tell a shifted estimate from a poor one.
     estimate, reference: `(..., time)`. NaN where the reference is all zeros. As its table, average over songs by mean
-    and by median. Raises ValueError for unequal shapes, UserError for NaN or infinity.
+    and by median. Errors as checked_pair's.
     """
-    estimate, reference = _checked(estimate, reference)
+    estimate, reference = checked_pair(estimate, reference)
     stft = STFT(2048, 512)
-    estimated, true = magnitude(stft(estimate)), magnitude(stft(reference))
-    time = (estimate - reference).abs().sum(-1) / _nan_where_zero(reference.abs().sum(-1))
-    spectrogram = (estimated - true).abs().sum((-2, -1)) / _nan_where_zero(true.sum((-2, -1)))
-    return SignalDifference(time, spectrogram)
-
-
-def _nan_where_zero(values):
-    return values.masked_fill(values == 0, torch.nan)
-
-
-def _checked(estimate, reference):
-    if estimate.shape != reference.shape or not estimate.numel():
-        raise ValueError(
-            f"estimate and reference must share one non-empty shape, to the sample, "
-            f"got {tuple(estimate.shape)} and {tuple(reference.shape)}"
-        )
-    pair = [signal.detach().cpu().double() for signal in (estimate, reference)]
-    for kind, signal in zip(("estimate", "reference"), pair, strict=True):
-        if not signal.isfinite().all():
-            index = (~signal.isfinite()).nonzero()[0].tolist()
-            raise UserError(f"the {kind} holds NaN or infinity (first at {index}): check what it was computed from")
-    return pair
+    estimated, true = stft(estimate).abs(), stft(reference).abs()  # (..., bins, frames)
+    time = (estimate - reference).abs().sum(-1) / reference.abs().sum(-1)
+    spectrogram = (estimated - true).abs().sum((-2, -1)) / true.sum((-2, -1))
+    silent = (reference == 0).all(-1)
+    return SignalDifference(time.masked_fill(silent, torch.nan), spectrogram.masked_fill(silent, torch.nan))

@@ -1,10 +1,8 @@
 """Classical separation without training: the mixture itself, NMF, REPET-SIM, HPSS, ICA; all by name.
 
-All are Separators. BASELINES holds them and the oracles under the names that the command line takes; every
-constructor's first argument is `sources`: {name: waveform} where the truth is used, else the names alone.
-
-The classes here hold spectrograms of all that they are given. Made by BASELINES, what is longer than LONG seconds goes
-through them in overlapping chunks (see helpers.separation.chunks), which bounds their memory.
+All are Separators, made from `sources`: {name: waveform} where the truth is used, else the names alone. BASELINES holds
+them and the oracles under the names that the command line takes. Those that hold spectrograms get what is longer than
+LONG seconds in overlapping chunks there, which bounds their memory.
 """
 
 import math
@@ -29,25 +27,24 @@ from helpers.separation.oracles import (
     checked,
     shares,
     window_length,
-)  # fmt: skip
+)
 
 VOICE = ("vocals", "accompaniment")
 LOWEST = 100.0  # Hz: below it nobody sings, and all is accompaniment
 LONG = 30.0  # seconds that a method sees at a time which learns from the song itself
 COMPONENTS, ITERATIONS = 30, 200  # of NMF
 TINY = 1e-9  # beside magnitudes that are 1 on average
-NEIGHBOURS, APART = 100, 1.0  # REPET-SIM: frames in a median, at most; nearer than this (s) is the same event
-LONG_WINDOW, SHORT_WINDOW, KERNEL = 0.512, 0.032, 17  # HPSS: in seconds; length of the median filters in frames, bins
+NEIGHBOURS = 100  # of REPET-SIM: frames in a median, at most
+APART = 1.0  # seconds; frames that are nearer than this are the same event to REPET-SIM
+LONG_WINDOW, SHORT_WINDOW = 0.512, 0.032  # of HPSS, in seconds
+KERNEL = 17  # length of HPSS's median filters, in frames and in bins
 MOST_SAMPLES = 2**20  # that ICA learns from, evenly spread over the song
 
 
 class Mixture:
-    """The mixture itself as the estimate of every source: the reference that NSDR (the improvement in SDR) subtracts.
+    """The mixture itself as the estimate of every source: what NSDR (the improvement in SDR) subtracts."""
 
-    The estimates add up to as many mixtures as there are sources.
-    """
-
-    def __init__(self, sources=VOICE):
+    def __init__(self, sources):
         self.names = tuple(sources)
 
     def __call__(self, waveform, sample_rate):
@@ -58,16 +55,15 @@ class Mixture:
 # ---- NMF ---------------------------------------------------------------------------------------------------------
 
 
-def nmf(magnitudes, components, divergence):
+def nmf(magnitudes, components):
     """Return `templates (bins, components)`, each summing to 1, and `activations (components, frames)`.
 
-    Their product approximates `magnitudes (bins, frames)`, non-negative: scikit-learn's multiplicative updates (Lee and
-    Seung 2001) of 'kl', the generalised Kullback-Leibler divergence, or 'euclidean', the squared distance.
+    Their product approximates `magnitudes (bins, frames)`, non-negative, in the generalised Kullback-Leibler
+    divergence, by scikit-learn's multiplicative updates (Lee and Seung 2001).
     """
-    losses = {"kl": "kullback-leibler", "euclidean": "frobenius"}
     scale = magnitudes.mean().clamp_min(torch.finfo(magnitudes.dtype).tiny)
     model = NMF(
-        components, solver="mu", beta_loss=losses[divergence], init="random", max_iter=ITERATIONS, tol=0, random_state=0
+        components, solver="mu", beta_loss="kullback-leibler", init="random", max_iter=ITERATIONS, tol=0, random_state=0
     )
     activations = torch.from_numpy(model.fit_transform((magnitudes / scale).T.cpu().numpy()).T).to(magnitudes)
     templates = torch.from_numpy(model.components_.T).to(magnitudes)
@@ -76,7 +72,7 @@ def nmf(magnitudes, components, divergence):
 
 
 class NMFSeparator(MaskSeparator):
-    """Base of the NMF methods: the mixture's magnitudes are factorised, `weights` says whose each component is.
+    """Base of the NMF methods; a subclass gives `weights`, the part of each component that belongs to each source.
 
     All channels share their templates. The masks are those of the parts' energies.
     """
@@ -86,8 +82,8 @@ class NMFSeparator(MaskSeparator):
     def masks(self, spectrogram, sample_rate):
         channels = len(spectrogram)
         matrix = spectrogram.abs().transpose(0, 1).flatten(1)  # (bins, channels * frames)
-        templates, activations = nmf(matrix, COMPONENTS, self.divergence)
-        weights = self.weights(templates, activations, spectrogram, sample_rate)  # (sources, components)
+        templates, activations = nmf(matrix, COMPONENTS)
+        weights = self.weights(templates, activations, sample_rate)  # (sources, components)
         parts = (templates * weights[:, None]) @ activations  # (sources, bins, channels * frames)
         parts[0, low_bins(len(templates), sample_rate, self.lowest)] = 0
         return shares(parts).unflatten(-1, (channels, -1)).transpose(1, 2)  # (sources, channels, bins, frames)
@@ -100,20 +96,12 @@ class BlindNMF(NMFSeparator):
     the logarithm of its activations' ratio of root mean square to mean (large for what comes and goes). A voice has
     its energy there, and pauses. The first of two sources gets the logistic function of the score, the second the rest:
     where the rule is unsure, halves cost less than a wrong choice. Of more sources each gets a softmax's share, from
-    the first, with the highest scores, down.
-
-    Args:
-        sources: the sources' names, the voice first.
-        divergence: 'kl' or 'euclidean'.
+    the first, with the highest scores, down. sources: the sources' names, the voice first.
     """
 
     lowest = LOWEST
 
-    def __init__(self, sources=VOICE, divergence="kl"):
-        super().__init__(sources)
-        self.divergence = divergence
-
-    def weights(self, templates, activations, spectrogram, sample_rate):
+    def weights(self, templates, activations, sample_rate):
         """Return the part of each component that each source gets, `(sources, components)`; a column adds up to one."""
         frequencies = torch.linspace(0, sample_rate / 2, len(templates), device=templates.device)
         band = templates[(frequencies > 200) & (frequencies < 4000)].sum(0)
@@ -129,19 +117,14 @@ class BlindNMF(NMFSeparator):
 class OracleNMF(NMFSeparator, Oracle):
     """NMF whose components go to the true source that has most of their energy: how far NMF could get at best.
 
-    Args:
-        sources: {name: waveform (channels, time)}, the true sources of the mixture that will be given.
-        divergence: 'kl' or 'euclidean'.
+    sources: {name: waveform (channels, time)}, the true sources of the mixture that will be given.
     """
 
-    windows_per_sample = MaskSeparator.windows_per_sample
+    hops_per_window = MaskSeparator.hops_per_window
 
-    def __init__(self, sources, divergence="kl"):
-        super().__init__(sources)
-        self.divergence = divergence
-
-    def weights(self, templates, activations, spectrogram, sample_rate):
-        truth = self.true_magnitudes(spectrogram.device, sample_rate).square().transpose(1, 2).flatten(2)
+    def weights(self, templates, activations, sample_rate):
+        """Return one-hot columns, `(sources, components)`."""
+        truth = self.true_magnitudes(templates.device, sample_rate).square().transpose(1, 2).flatten(2)
         truth = truth / (templates @ activations).clamp_min(TINY * activations.mean().clamp_min(TINY))
         energy = torch.einsum("fk,kt,sft->sk", templates, activations, truth)  # of each source under each component
         return torch.nn.functional.one_hot(energy.argmax(0), len(energy)).T.to(templates)
@@ -150,7 +133,7 @@ class OracleNMF(NMFSeparator, Oracle):
 # ---- voice over an accompaniment -----------------------------------------------------------------------------------
 
 
-def low_bins(bins, sample_rate, lowest=LOWEST):
+def low_bins(bins, sample_rate, lowest):
     """Return which of a spectrogram's bins lie below a frequency in Hz, `(bins,)`."""
     return torch.linspace(0, sample_rate / 2, bins) < lowest
 
@@ -171,7 +154,7 @@ class RepetSim(MaskSeparator):
     sources: two names, the voice's first.
     """
 
-    def __init__(self, sources=VOICE):
+    def __init__(self, sources):
         super().__init__(two_sources(sources, "REPET-SIM"))
 
     def masks(self, spectrogram, sample_rate):
@@ -183,7 +166,7 @@ class RepetSim(MaskSeparator):
         repeating = librosa.decompose.nn_filter(magnitudes.cpu().numpy(), **options)
         repeating = torch.from_numpy(repeating).to(magnitudes).minimum(magnitudes)
         masks = shares(torch.stack([magnitudes - repeating, repeating]))
-        low = low_bins(bins, sample_rate)
+        low = low_bins(bins, sample_rate, LOWEST)
         masks[0, :, low], masks[1, :, low] = 0, 1
         return masks
 
@@ -197,11 +180,10 @@ class MultipassHPSS:
     accompaniment. All below 100 Hz is accompaniment. sources: two names, the voice's first.
     """
 
-    def __init__(self, sources=VOICE):
+    def __init__(self, sources):
         self.names = two_sources(sources, "HPSS")
 
     def __call__(self, waveform, sample_rate):
-        waveform = checked(waveform)
         rest = self._part(waveform, sample_rate, LONG_WINDOW, 1)
         voice = self._part(rest, sample_rate, SHORT_WINDOW, 0)
         return dict(zip(self.names, (voice, waveform - voice), strict=True))
@@ -209,11 +191,11 @@ class MultipassHPSS:
     def _part(self, waveform, sample_rate, seconds, which):
         """Return the harmonic (0) or percussive (1) part of a waveform, with windows of so many seconds."""
         n_fft = window_length(seconds, sample_rate)
-        stft = PaddedSTFT(n_fft, n_fft // 4).to(waveform.device)
+        stft = PaddedSTFT(n_fft, n_fft // 4)
         spectrogram = stft(waveform)  # (channels, bins, frames)
         masks = librosa.decompose.hpss(spectrogram.abs().cpu().numpy(), kernel_size=KERNEL, mask=True)
         mask = torch.from_numpy(masks[which]).to(waveform)
-        mask[:, low_bins(mask.shape[1], sample_rate)] = 0
+        mask[:, low_bins(mask.shape[1], sample_rate, LOWEST)] = 0
         return stft.inverse(mask * spectrogram, length=waveform.shape[-1])
 
 
@@ -231,7 +213,7 @@ class ICA:
     Raises UserError if a waveform has another number of channels, or if its channels are no independent mixtures.
     """
 
-    def __init__(self, sources=("source 1", "source 2")):
+    def __init__(self, sources):
         self.names = tuple(sources)
 
     def __call__(self, waveform, sample_rate):
@@ -250,10 +232,10 @@ class ICA:
             raise UserError(
                 f"the {count} channels are no {count} different mixtures, as ICA needs: take a method for one channel"
             )
-        found = FastICA(count, whiten="unit-variance", max_iter=1000, random_state=0).fit(sample.T)
-        energy = found.mixing_.T**2  # (sources, channels): each component has unit variance
+        model = FastICA(count, whiten="unit-variance", max_iter=1000, random_state=0).fit(sample.T)
+        energy = model.mixing_.T**2  # (sources, channels): each component has unit variance
         _, order = linear_sum_assignment(-(energy / energy.sum(1, keepdims=True)).T)  # channel i -> component
-        weights = np.einsum("cs,sd->scd", found.mixing_[:, order], found.components_[order])  # (sources, channels, ...)
+        weights = np.einsum("cs,sd->scd", model.mixing_[:, order], model.components_[order])  # (sources, channels, ...)
         images = torch.from_numpy(weights).to(waveform) @ waveform  # (sources, channels, time)
         return dict(zip(self.names, images, strict=True))
 
@@ -275,13 +257,9 @@ class Baseline:
     voice: bool = False
 
 
-EUCLIDEAN = {"divergence": "euclidean"}
-WITH_TRUTH, BY_RULE = "components grouped with the truth", "components grouped by a rule of thumb"
-
-
-def _chunked(constructor, chunk=LONG, **options):
-    """Return a function of the sources that makes a Separator with bounded memory; options: the constructor's."""
-    return lambda sources: ChunkedSeparator(lambda names: constructor(names, **options), sources, chunk)
+def _chunked(constructor, chunk=LONG):
+    """Return a function of the sources that makes a Separator with bounded memory."""
+    return lambda sources: ChunkedSeparator(constructor, sources, chunk)
 
 
 BASELINES = {
@@ -289,10 +267,8 @@ BASELINES = {
     "ibm": Baseline(_chunked(IdealBinaryMask), "oracle: each bin goes to the source that is loudest there", truth=True),
     "irm": Baseline(_chunked(IdealRatioMask), "oracle: each bin is shared out by the true magnitudes", truth=True),
     "wiener": Baseline(_chunked(IdealWienerMask), "oracle: each bin is shared out by the true energies", truth=True),
-    "nmf-kl-oracle": Baseline(_chunked(OracleNMF), f"NMF (Kullback-Leibler), {WITH_TRUTH}", truth=True),
-    "nmf-euclidean-oracle": Baseline(_chunked(OracleNMF, **EUCLIDEAN), f"NMF (Euclidean), {WITH_TRUTH}", truth=True),
-    "nmf-kl-blind": Baseline(_chunked(BlindNMF), f"NMF (Kullback-Leibler), {BY_RULE}"),
-    "nmf-euclidean-blind": Baseline(_chunked(BlindNMF, **EUCLIDEAN), f"NMF (Euclidean), {BY_RULE}"),
+    "nmf-kl-oracle": Baseline(_chunked(OracleNMF), "NMF, components grouped with the truth", truth=True),
+    "nmf-kl-blind": Baseline(_chunked(BlindNMF), "NMF, components grouped by a rule of thumb"),
     "repet-sim": Baseline(
         _chunked(RepetSim, chunk=60.0), "voice = what does not come back in similar frames of a minute", voice=True
     ),

@@ -1,10 +1,10 @@
-"""Everything that separates, by name: found, loaded, and listed with what it was measured to reach."""
+"""Everything that separates, by name: loaded, and listed with what it was measured to reach."""
 
 from pathlib import Path
 
 from helpers.checkpoints import load_checkpoint
 from helpers.results import load_results
-from helpers.runtime import BUILD, ROOT, UserError
+from helpers.runtime import BUILD, ROOT, UserError, pick_device
 from helpers.separation.baselines import BASELINES, VOICE
 from helpers.separation.chunks import CHUNK, ChunkedSeparator
 from helpers.separation.networks import ModelSeparator
@@ -38,17 +38,17 @@ def load_separator(name, device="auto", chunk=CHUNK, progress=None):
     name = str(name)
     path = known_checkpoints().get(name)
     if path is None and name in BASELINES:
-        if BASELINES[name].truth:
-            command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
-            raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
-        separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
-        if isinstance(separator, ChunkedSeparator):
-            separator.progress = progress
-        return separator
+        return _baseline(name, progress)
     if path is None and (Path(name).exists() or Path(name).suffix or Path(name).name != name):
         path = Path(name)
     if path is None:
-        raise UserError(_unknown(name))
+        known = ", ".join([*known_checkpoints(), *(name for name, entry in BASELINES.items() if not entry.truth)])
+        if name not in NAMES:
+            raise UserError(f"there is no model '{name}': choose one of {known}, or give the path of a checkpoint")
+        file, notebook = NAMES[name]
+        remedy = f"train it with `python -m report run {notebook}`, or choose one of {known}"
+        raise UserError(f"the model '{name}' is not trained yet, {FOLDERS[0] / file} is missing: {remedy}")
+    device = pick_device(device)  # not below, where what is wrong is the file's fault
     model, _ = load_checkpoint(path)
     try:
         return ModelSeparator(model, device, chunk, progress=progress)
@@ -56,30 +56,30 @@ def load_separator(name, device="auto", chunk=CHUNK, progress=None):
         raise UserError(f"{path}: {error}") from error
 
 
-def _unknown(name):
-    """Return the sentence about a model that there is not, or not yet."""
-    known = ", ".join([*known_checkpoints(), *(name for name, entry in BASELINES.items() if not entry.truth)])
-    if name not in NAMES:
-        return f"there is no model '{name}': choose one of {known}, or give the path of a checkpoint"
-    file, notebook = NAMES[name]
-    train = f"train it with `python -m report run {notebook}`"
-    return f"the model '{name}' is not trained yet, {FOLDERS[0] / file} is missing: {train}, or choose one of {known}"
+def _baseline(name, progress):
+    """Return a method that learns nothing; UserError for an oracle."""
+    if BASELINES[name].truth:
+        command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
+        raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
+    separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
+    if isinstance(separator, ChunkedSeparator):
+        separator.progress = progress
+    return separator
 
 
 def list_models(trials=False):
-    """Return a row {'model', 'kind', 'measured', 'sources', 'file'} for everything that can be asked for by name.
+    """Return a row {'model', 'kind', 'measured', 'sources'} for everything that can be asked for by name.
 
     'measured' comes from the committed results files, and from those of trial runs if `trials`; a row's 'separator' is
-    the model's name. A file that cannot be read is passed over. Without a result, a checkpoint's own validation loss is
-    given.
+    the model's name. Without a result, a checkpoint's own validation loss is given. A checkpoint or a results file that
+    cannot be read gets a row of the kind 'unreadable', with the reason.
     """
-    records = []
+    records, rows = [], []
     for path in (path for folder in RESULTS[: 2 if trials else 1] for path in sorted(folder.glob("*.json"))):
         try:
             records.append(load_results(path))
-        except UserError:  # an old or broken file must not hide what the others say
-            continue
-    rows = []
+        except UserError as error:
+            rows.append({"model": path.name, "kind": "unreadable", "measured": str(error)})
     for name, path in known_checkpoints().items():
         try:
             model, facts = load_checkpoint(path)
@@ -94,7 +94,6 @@ def list_models(trials=False):
                 "kind": f"audio, {rate / 1000:g} kHz" if rate else "image",
                 "sources": ", ".join(getattr(model, "sources", None) or facts.get("sources", [])),
                 "measured": _measured(name, records) or f"{own} ({facts.get('data', 'data unknown')})",
-                "file": str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path),
             }
         )
     for name, (_, notebook) in NAMES.items():
@@ -108,12 +107,12 @@ def list_models(trials=False):
 
 def _measured(name, records):
     """Return in words how good the results files say a model is, on each data set: '' where they do not say it."""
-    found = {}
+    measured = {}
     for record in records:
         for row in record["rows"]:
             metric = next((metric for metric in ("GNSDR", "NSDR", "SDR", "PSNR") if metric in row), None)
             if row.get("separator") == name and metric:
-                where = (record["data"], record["split"])
+                where = f"{record['data']}, {record['split']}"
                 source = f"{row['source']} " if "source" in row else ""
-                found.setdefault(where, f"{source}{metric} {row[metric]:.2f} dB ({record['data']}, {record['split']})")
-    return "; ".join(found.values())
+                measured.setdefault(where, f"{source}{metric} {row[metric]:.2f} dB ({where})")
+    return "; ".join(measured.values())

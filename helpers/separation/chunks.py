@@ -21,10 +21,9 @@ def in_pieces(separate, read, frames, chunk, overlap, batch=1, progress=None):
         batch: how many chunks `separate` gets at a time, at most.
         progress: called after each batch with the part that is done, in (0, 1].
 
-    Yields (sources, channels, any length), which one after the other make up the waveform's length. Two neighbouring
-    chunks fade into each other linearly, with weights w and 1 - w, over `overlap` samples in the middle of what they
-    share. Only one batch and its estimates are held. Raises ValueError for a wrong setting, or if `separate` changes
-    the length.
+    Yields (sources, channels, any length), one after the other as long as the waveform. Two neighbouring chunks fade
+    into each other linearly over `overlap` samples in the middle of what they share. Only one batch and its estimates
+    are held. Raises ValueError for a wrong setting, or if `separate` changes the length.
     """
     if frames == 0 or not 0 <= 2 * overlap <= chunk:
         raise ValueError(f"{frames} samples in chunks of {chunk} with {overlap} shared: none may be 0, nor too large")
@@ -51,26 +50,24 @@ def in_pieces(separate, read, frames, chunk, overlap, batch=1, progress=None):
 
 def in_chunks(separate, waveform, chunk, overlap, batch=1, progress=None):
     """Return (sources, channels, time): in_pieces() of a waveform (..., channels, time) that is in memory, joined."""
-    result, done = None, 0
-    frames = waveform.shape[-1]
 
     def read(start, stop):
         return waveform[..., start:stop]
 
-    for piece in in_pieces(separate, read, frames, chunk, overlap, batch, progress):
-        if result is None:
-            result = piece.new_empty(*piece.shape[:-1], frames)
-        result[..., done : done + piece.shape[-1]] = piece
+    estimates, done = None, 0
+    for piece in in_pieces(separate, read, waveform.shape[-1], chunk, overlap, batch, progress):
+        if estimates is None:
+            estimates = piece.new_empty(*piece.shape[:-1], waveform.shape[-1])
+        estimates[..., done : done + piece.shape[-1]] = piece
         done += piece.shape[-1]
-    return result
+    return estimates
 
 
 class ChunkedSeparator:
-    """A Separator that hands another one overlapping chunks of a song, so that memory does not grow with the song's.
+    """A Separator that hands overlapping chunks of a song to another one, so that memory does not grow with the song.
 
-    Beyond the waveform, the true sources and the estimates, only one chunk and what the other makes of it are held.
-    What adds up to the mixture in each chunk does so in the song. Each chunk is separated by itself: methods that use
-    repetition see the repetitions within one chunk only. A song of one chunk is separated as it is.
+    Each chunk is separated by itself: methods that use repetition see the repetitions within one chunk only. A song of
+    one chunk is separated as it is.
 
     Args:
         make: the other Separator's constructor, called with `sources`; of true sources, also with those of each chunk.
@@ -86,18 +83,16 @@ class ChunkedSeparator:
         self.truth = getattr(self.whole, "truth", None)  # (sources, channels, time)
 
     def __call__(self, waveform, sample_rate):
-        waveform = checked(waveform)
-        chunk, overlap = round(self.chunk * sample_rate), round(self.overlap * sample_rate)
-        if self.truth is not None and self.truth.shape[1:] != waveform.shape:
-            return self.whole(waveform, sample_rate)  # which refuses it
-        song = waveform[None]  # (1 or 1 + sources, channels, time)
+        song = checked(waveform)[None]  # (1, channels, time)
         if self.truth is not None:
-            song = torch.cat([song, self.truth.to(waveform.device)])
+            self.whole.check_shape(waveform)
+            song = torch.cat([song, self.truth.to(song.device)])  # (1 + sources, channels, time)
 
         def separate(chunks):  # one at a time
             mixture, *truth = chunks[0]
-            method = self.whole if self.truth is None else self.make(dict(zip(self.names, truth, strict=True)))
+            method = self.make(dict(zip(self.names, truth, strict=True))) if truth else self.whole
             return torch.stack(list(method(mixture, sample_rate).values()))[None]
 
+        chunk, overlap = round(self.chunk * sample_rate), round(self.overlap * sample_rate)
         estimates = in_chunks(separate, song, chunk, overlap, progress=self.progress)
         return dict(zip(self.names, estimates, strict=True))

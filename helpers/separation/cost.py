@@ -1,26 +1,18 @@
 """What separating costs, for every Separator of the project: parameters, multiply-adds, time and memory."""
 
+import copy
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.checkpoints import load_checkpoint
 from helpers.runtime import UserError, precision
 from helpers.separation.baselines import BASELINES, VOICE
 from helpers.separation.catalogue import known_checkpoints, load_separator
-
-WORK = {  # multiply-adds of one call of a layer: {kind: function of (layer, its input, its output)}
-    nn.Conv1d: (convolution := lambda layer, x, y: y.numel() * layer.weight[0].numel()),  # a sum for each output value
-    nn.Conv2d: convolution,
-    nn.ConvTranspose1d: (transposed := lambda layer, x, y: x.numel() * layer.weight[0].numel()),  # each input spreads
-    nn.ConvTranspose2d: transposed,
-    nn.Linear: lambda layer, x, y: y.numel() * layer.in_features,
-    nn.LSTM: lambda layer, x, y: x.shape[0] * x.shape[1] * sum(w.numel() for w in layer.parameters() if w.dim() == 2),
-}
 
 
 def parameters(model):
@@ -32,24 +24,14 @@ def parameters(model):
 def multiply_adds(model, seconds=2.0):
     """Return how many multiply-adds an audio model spends on a segment of one channel (two for a 'joint' model).
 
-    Counted in its convolutions, linear layers and LSTMs, without biases; transforms, norms and products of attention
-    do not count. The model is run once, in evaluation mode, on silence, on the device where it is.
+    What torch counts in convolutions, linear layers, LSTMs and attention; transforms and norms are not counted. A copy
+    of the model runs on the device 'meta', where nothing is computed.
     """
-    calls, training = [], model.training
-
-    def count(layer, inputs, output):
-        calls.append(WORK[type(layer)](layer, inputs[0], output))
-
-    hooks = [layer.register_forward_hook(count) for layer in model.modules() if type(layer) in WORK]
     channels = 2 if model.channels == "joint" else 1
-    try:
-        silence = torch.zeros(1, channels, round(seconds * model.sample_rate), device=next(model.parameters()).device)
-        model.eval()(silence)
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return sum(calls)
+    segment = torch.zeros(1, channels, round(seconds * model.sample_rate), device="meta")
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).to("meta").eval()(segment)
+    return counter.get_total_flops() // 2  # torch counts a multiplication and an addition as two
 
 
 def step_seconds(model, loss, batch, device, tries=3):
@@ -77,15 +59,15 @@ def voice_models():
 
     A file that cannot be read, or a model of images or of other sources, is left out.
     """
-    found = {}
+    paths = {}
     for name, path in sorted(known_checkpoints().items()):
         try:
             model, _ = load_checkpoint(path)
         except UserError:  # `python -m helpers models` lists it, with the reason
             continue
         if "vocals" in getattr(model, "sources", ()) and len(model.sources) > 1:
-            found[name] = path
-    return found
+            paths[name] = path
+    return paths
 
 
 def separators(device="auto", without=()):
@@ -102,7 +84,7 @@ def separators(device="auto", without=()):
 def timed(make, seconds, sample_rate):
     """Separate seeded noise of one channel; return {"seconds a minute": of computing, "peak memory (MiB)"}.
 
-    What separating costs does not depend on what is heard.
+    The memory is the most that this process has held, with all libraries: see measured_cost().
     make({source: waveform (1, time)}) -> the Separator; the true sources are for oracles.
     """
     generator = torch.Generator().manual_seed(0)
@@ -110,8 +92,8 @@ def timed(make, seconds, sample_rate):
     for part in ({name: waveform[:, :sample_rate] for name, waveform in sources.items()}, sources):  # one to warm up
         separate, started = make(part), time.perf_counter()
         separate(sum(part.values()), sample_rate)
-        taken = time.perf_counter() - started
-    return {"seconds a minute": taken * 60 / seconds, "peak memory (MiB)": peak_memory()}
+        elapsed = time.perf_counter() - started
+    return {"seconds a minute": elapsed * 60 / seconds, "peak memory (MiB)": peak_memory()}
 
 
 def peak_memory():
@@ -126,21 +108,16 @@ def peak_memory():
 
 
 def measured_cost(name, seconds=60.0, sample_rate=16_000):
-    """Return what timed() finds on the CPU, for the method of this name or a checkpoint's path.
+    """Return what timed() says of the method of this name, or of a checkpoint's path, on the CPU.
 
-    In a process of its own, with as many threads as here, so that no model is charged for another one's memory.
+    In a process of its own, so that no method is charged for another one's memory.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, str(name), seconds, sample_rate, torch.get_num_threads()).result()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
+        return pool.submit(_timed_by_name, str(name), seconds, sample_rate).result()
 
 
-def _measure(name, seconds, sample_rate, threads):
-    torch.set_num_threads(threads)
-    entry = BASELINES.get(name) if name not in known_checkpoints() else None
-
-    def make(sources):
-        if entry is None:
-            return load_separator(name, "cpu")
-        return entry.make(sources if entry.truth else VOICE)
-
-    return timed(make, seconds, sample_rate)
+def _timed_by_name(name, seconds, sample_rate):
+    if name in BASELINES and BASELINES[name].truth:
+        return timed(BASELINES[name].make, seconds, sample_rate)
+    return timed(lambda sources: load_separator(name, "cpu"), seconds, sample_rate)

@@ -1,13 +1,11 @@
-"""evaluate(): Separators and tracks in, SDR, SIR, SAR and NSDR out, track by track and as rows of a table.
-
-And what the command line makes of it: evaluate_models(), by name.
-"""
+"""Separators and tracks in, SDR, SIR, SAR and NSDR out, track by track and as rows of a table."""
 
 import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from helpers import runtime
@@ -25,7 +23,7 @@ PERFECT = 120.0  # dB: above it are the rounding errors of float32 alone, no mea
 ALONE = 60.0  # dB: a source whose mixture scores as much has nothing beside it, and an improvement has no meaning
 NOISE_SEED = 271_828  # of the noise that stands for an empty estimate; no other data is made with it
 MULTITRACK = ("musdb18hq", "dsd100", "musdb18", "musdb18-7s")  # what 'multitrack' stands for: the first that is there
-PROTOCOLS = {512: "BSS Eval 3 (512 taps)", 1: "BSS Eval 2, gain only (1 tap)"}
+PROTOCOL = "BSS Eval 3 (512 taps), stereo mixed down to be scored"
 
 
 @dataclass(frozen=True)
@@ -45,46 +43,50 @@ class Evaluation:
 
         weighted: means weighted by the tracks' lengths, called GSDR, GSIR, GSAR and GNSDR as in MIR-1K's literature
         (Hsu and Jang 2010), instead of plain ones.
-        by: what the intervals resample: 'singer', 'song' or 'track'; below two of these there is no interval.
+        by: what the intervals resample: 'singer', 'song' or 'track'; of a single one there is no interval.
 
-        'tracks' is how many sounding references were measured, 'singers' (or 'songs') how many those are by;
-        '<metric> tracks' how many the mean holds, where it holds fewer; 'silent' how many were left out because the
-        reference is silent; 'empty' how many estimates were silent and scored as noise. These are absent where they
-        say nothing. 'computing s/min' is seconds of computing for a minute of audio.
+        'tracks' is how many sounding references were measured, 'singers' (or 'songs') how many those are by; '<metric>
+        tracks' how many the mean holds, where it holds fewer; 'silent' how many were left out because the reference is
+        silent; 'empty' how many estimates were silent and scored as noise. These are absent where they say nothing.
+        'computing s/min' is seconds of computing for a minute of audio.
         """
         groups = {}
-        for one in self.tracks:
-            groups.setdefault((one["separator"], one["source"]), []).append(one)
+        for score in self.tracks:
+            groups.setdefault((score["separator"], score["source"]), []).append(score)
         rows = []
-        for (separator, source), lines in groups.items():
+        for (separator, source), scores in groups.items():
             row = {"separator": separator, "source": source}
-            heard = [one for one in lines if not one["silent"]]
-            counts = {"tracks": len(heard)}
-            if (clusters := len({one[by] for one in heard})) < len(heard):
+            sounding = [score for score in scores if not score["silent"]]
+            counts = {"tracks": len(sounding)}
+            if (clusters := len({score[by] for score in sounding})) < len(sounding):
                 counts[f"{by}s"] = clusters
             for metric in METRICS:
-                scored = [one for one in heard if one[metric] is not None]
-                if scored:
-                    row |= _mean(scored, metric, weighted, by)
-                if 0 < len(scored) < len(heard):
-                    counts[f"{metric} tracks"] = len(scored)
-            counts |= {what: count for what in ("silent", "empty") if (count := sum(one[what] for one in lines))}
-            minutes = sum(one["seconds"] for one in lines) / 60
-            rows.append(row | counts | {"computing s/min": sum(one["computing"] for one in lines) / minutes})
+                measured = [score for score in sounding if score[metric] is not None]
+                if measured:
+                    row |= _mean(measured, metric, weighted, by)
+                if 0 < len(measured) < len(sounding):
+                    counts[f"{metric} tracks"] = len(measured)
+            for what in ("silent", "empty"):
+                if count := sum(score[what] for score in scores):
+                    counts[what] = count
+            minutes = sum(score["seconds"] for score in scores) / 60
+            computing = sum(score["computing"] for score in scores) / minutes
+            rows.append(row | counts | {"computing s/min": computing})
         return rows
 
 
-def _mean(lines, metric, weighted, by):
-    """Return the cells of the mean of a metric over lines of Evaluation.tracks, and of its interval if there is one."""
-    values, lengths = [one[metric] for one in lines], [one["seconds"] for one in lines]
-    clusters = [one[by] for one in lines]
-    name, weights = (f"G{metric}", lengths) if weighted else (metric, [1.0] * len(lines))
-    if len(set(clusters)) > 1:
-        return interval(name, *mean_and_interval(values, weights, clusters))
-    return {name: sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)}
+def _mean(scores, metric, weighted, by):
+    """Return the cells of the mean of a metric over dicts of Evaluation.tracks, and of its interval if there is one."""
+    values = [score[metric] for score in scores]
+    weights = [score["seconds"] if weighted else 1.0 for score in scores]
+    clusters = [score[by] for score in scores]
+    name = f"G{metric}" if weighted else metric
+    if len(set(clusters)) == 1:
+        return {name: float(np.average(values, weights=weights))}
+    return interval(name, *mean_and_interval(values, weights, clusters))
 
 
-def evaluate(separators, tracks, oracles=None, taps=512, device="cpu", progress=None, every=None):
+def evaluate(separators, tracks, oracles=None, device="cpu", progress=None, every=None):
     """Separate the mixture of every track by every method and score the estimates; return an Evaluation.
 
     Args:
@@ -93,10 +95,9 @@ def evaluate(separators, tracks, oracles=None, taps=512, device="cpu", progress=
             track's Separator (PublishedEstimates).
         tracks: Tracks with sources, such as a Corpus. One is in memory at a time.
         oracles: {name: function of the true sources {name: waveform} that returns a Separator}.
-        taps: 512 for BSS Eval 3, 1 for the gain-only variant.
         device: where the scores are computed.
         progress: called after each track with (how many are done, what Evaluation.tracks holds of that track).
-        every: {name: n}: methods that get every n-th track only, from the first on; slow ones that learn nothing.
+        every: {name: n}: methods that get every nth track only, from the first on; slow ones that learn nothing.
 
     Separators get the track as it is; of stereo tracks, references and estimates are mixed down to be scored. A track's
     references are factorised once for all methods. NSDR is the SDR minus that of the unprocessed mixture, exactly 0 for
@@ -106,34 +107,33 @@ def evaluate(separators, tracks, oracles=None, taps=512, device="cpu", progress=
     these are counted (Evaluation.rows).
     Raises UserError for a track without sources or a separator with others, or for NaN in an estimate.
     """
-    lines, done = [], 0
-    for track in tracks:
-        left_out = {name for name, n in (every or {}).items() if done % n}
-        found = _score_track(track, separators, oracles or {}, left_out, taps, device)
-        lines += found
-        done += 1
+    scores, done = [], 0
+    for done, track in enumerate(tracks, start=1):
+        left_out = {name for name, n in (every or {}).items() if (done - 1) % n}
+        methods = {name: separator for name, separator in separators.items() if name not in left_out}
+        ideal = {name: make for name, make in (oracles or {}).items() if name not in left_out}
+        scores_of_track = _score_track(track, methods, ideal, device)
+        scores += scores_of_track
         if progress:
-            progress(done, found)
+            progress(done, scores_of_track)
     if not done:
         raise UserError("there are no tracks to evaluate on: choose another split, or a larger limit")
-    protocol = f"{PROTOCOLS.get(taps, f'BSS Eval with {taps} taps')}, stereo mixed down to be scored"
-    return Evaluation(lines, protocol)
+    return Evaluation(scores, PROTOCOL)
 
 
-def _score_track(track, separators, oracles, left_out, taps, device):
+def _score_track(track, separators, oracles, device):
     """Return the dicts of one track that Evaluation.tracks holds."""
     truth = {name: track.source(name) for name in track.stems}  # each (channels, time)
     if not truth:
         raise UserError(f"track '{track.name}' has no sources to compare with: take a corpus with stems")
     mixture = track.mixture
-    references = References(_mono(truth.values()).to(device), taps, truth)
+    references = References(_mono(truth.values()).to(device), names=truth)
     mixed = _mono([mixture] * len(truth))  # (sources, time): the mixture as the estimate of each source
-    baseline = references.score(mixed.to(device)).sdr.tolist()
+    mixture_sdr = references.score(mixed.to(device)).sdr.tolist()
     song, singer = track.song or track.name, track.artist or track.song or track.name
-    lines = []
+    about = {"track": track.name, "song": song, "singer": singer, "seconds": track.seconds}
+    scores = []
     for name, separator in [*separators.items(), *oracles.items()]:
-        if name in left_out:
-            continue
         started = time.perf_counter()
         if name in oracles:
             separator = separator(truth)
@@ -141,26 +141,22 @@ def _score_track(track, separators, oracles, left_out, taps, device):
             separator = separator.for_track(track)
         estimates = _named_as(separator(mixture, track.sample_rate), truth, name, track)
         computing = time.perf_counter() - started
-        estimates = _mono(estimates.values())
+        estimates = _mono(estimates.values())  # (sources, time)
         empty = (estimates == 0).all(-1)
-        if empty.any():
-            noise = torch.randn(estimates.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
-            estimates = torch.where(empty.unsqueeze(-1), noise, estimates)
-        scores = references.score(estimates[None].to(device), [name])
+        noise = torch.randn(estimates.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
+        ratios = references.score(torch.where(empty.unsqueeze(-1), noise, estimates)[None].to(device), [name])
         for number, source in enumerate(truth):
-            ratios = {"SDR": scores.sdr, "SIR": scores.sir, "SAR": scores.sar}
-            values = {metric: float(ratio[0, number]) for metric, ratio in ratios.items()}
-            if torch.equal(estimates[number], mixed[number]):
-                values["SDR"] = baseline[number]
-            values["NSDR"] = values["SDR"] - baseline[number] if baseline[number] < ALONE else math.nan
-            values = {metric: value if abs(value) < PERFECT else None for metric, value in values.items()}
-            if values["SDR"] is None:
-                values["NSDR"] = None
+            unchanged = torch.equal(estimates[number], mixed[number])
+            sdr = mixture_sdr[number] if unchanged else ratios.sdr[0, number].item()
+            nsdr = sdr - mixture_sdr[number] if mixture_sdr[number] < ALONE and abs(sdr) < PERFECT else math.nan
+            values = (sdr, ratios.sir[0, number].item(), ratios.sar[0, number].item(), nsdr)
             silent = number in references.silent
-            facts = {"track": track.name, "song": song, "singer": singer, "separator": name, "source": source}
-            facts |= {"seconds": track.seconds, "computing": computing}
-            lines.append(facts | {"silent": silent, "empty": bool(empty[number]) and not silent} | values)
-    return lines
+            score = about | {"separator": name, "source": source, "computing": computing, "silent": silent}
+            score["empty"] = bool(empty[number]) and not silent
+            for metric, value in zip(METRICS, values, strict=True):
+                score[metric] = value if abs(value) < PERFECT else None  # nor NaN
+            scores.append(score)
+    return scores
 
 
 def _named_as(estimates, truth, name, track):
@@ -215,13 +211,13 @@ def evaluate_models(names, data, split="test", limit=None, data_dir=None, device
     tracks = corpus.tracks[:limit]
     run = Run("evaluate", "command line", 0, corpus.name, corpus.embedded, runtime.describe_device(device))
     show = progress and (lambda done, _: progress(done / len(tracks)))
-    found = evaluate(separators, tracks, oracles, device=device, progress=show)
-    weighted = data == "mir1k"
+    evaluation = evaluate(separators, tracks, oracles, device, show)
+    weighted = corpora.kind_of(data) == "mir1k"
     means = "means weighted by length (GSDR, GSIR, GSAR, GNSDR)" if weighted else "means over tracks"
-    rows = sorted(found.rows(weighted), key=lambda row: names.index(row["separator"]))
+    rows = sorted(evaluation.rows(weighted), key=lambda row: names.index(row["separator"]))
     label = "-".join([Path(data).name, split, *(Path(name).stem for name in names)])
     return run.save(
         label[:100], f"{corpus.name}, {split}: {', '.join(names)}", rows, split=split, items=len(tracks),
         metric=f"SDR, SIR, SAR, NSDR in dB: {means}, 95 % bootstrap intervals over singers or songs",
-        protocol=found.protocol, tracks=found.tracks, sample_rate=tracks[0].sample_rate,
+        protocol=evaluation.protocol, tracks=evaluation.tracks, sample_rate=tracks[0].sample_rate,
     )  # fmt: skip

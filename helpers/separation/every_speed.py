@@ -10,8 +10,7 @@ class EverySpeed:
     """A Separator that plays the mixture at several speeds, one after the other, and gives the mean of the estimates.
 
     A network that was trained on all speeds (helpers.data.augment.at_speeds) makes other errors where all pitches are
-    others; what it finds at every speed stays. It takes one separation for each speed. What a speed moves above half
-    the sample rate is lost in it: near there the mean is softer than the estimates.
+    others. What a speed moves above half the sample rate is lost in it: near there the mean is softer.
 
     Args:
         separator: another Separator (see helpers.separation.networks).
@@ -28,10 +27,10 @@ class EverySpeed:
         total = {}
         for number, semitones in enumerate(self.semitones, start=1):
             for name, estimate in self._at(semitones, waveform, sample_rate).items():
-                total[name] = total[name] + estimate if name in total else estimate
+                total[name] = total.get(name, 0) + estimate / len(self.semitones)
             if self.progress:
                 self.progress(number / len(self.semitones))
-        return {name: estimate / len(self.semitones) for name, estimate in total.items()}
+        return total
 
     def _at(self, semitones, waveform, sample_rate):
         """Return the estimates at one speed, set back to the mixture's."""

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 import warnings
-from collections import Counter
 from pathlib import Path
 
 import soundfile
@@ -23,7 +22,7 @@ SILENT_FOR = 30.0  # seconds between two lines of progress in a log file
 AUDIO = (
     ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".aac", ".wma", ".mp4", ".mkv", ".mov", ".webm"
 )  # fmt: skip
-FORMATS = {  # {ending: (most channels, sample rates or the highest one)}
+FORMATS = {  # {ending: (most channels, sample rates)}
     "wav": (1024, range(1, 2**31)),
     "flac": (8, range(1, 655_351)),
     "mp3": (2, (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)),
@@ -52,14 +51,15 @@ def separate_file(path, folder, separator, form="wav", only=(), two_stems=False,
         raise UserError(f"{has}, which {form} cannot hold: take --format wav")
     if warning := low_rate(path, shape.sample_rate, separator):
         warn(warning)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    there = next(parent for parent in folder.parents if parent.exists())
+    part = there / f".{folder.name}.{os.getpid()}.part"  # not in `folder`, which is made when all is done
     try:
-        part.mkdir(parents=True)
-        raw, loudest = _write_raw(part, _separated(path, shape, separator, only, two_stems, add_up), shape)
+        part.mkdir()
+        raw, loudest = _write_raw(part, _estimates(path, shape, separator, only, two_stems, add_up), shape)
         if loudest > 1 and form != "wav":
             warn(f"{path}: the sources are made {loudest:.2f} times softer, {form} cannot hold them as they are")
         written = [_converted(file, form, _subtype(path, form, loudest), max(1.0, loudest)) for file in raw]
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for file in written:
             os.replace(file, folder / file.name)
         return [folder / file.name for file in written]
@@ -75,7 +75,7 @@ def separate_file(path, folder, separator, form="wav", only=(), two_stems=False,
 def low_rate(path, sample_rate, separator):
     """Return a sentence of warning if a file's sample rate is below a network's, else ''; a baseline has no rate.
 
-    Such a file lacks the highs of all songs that the network heard: those of 32 kHz gain little on clips of 16 kHz.
+    Such a file lacks the highs of all songs that the network was trained on: those of 32 kHz gain little on 16 kHz.
     """
     own = getattr(separator, "sample_rate", 0)
     if sample_rate >= own:
@@ -86,21 +86,21 @@ def low_rate(path, sample_rate, separator):
     )
 
 
-def _separated(path, shape, separator, only, two_stems, add_up):
+def _estimates(path, shape, separator, only, two_stems, add_up):
     """Yield {source: waveform (channels, some samples)} of a file, one after the other."""
-    rate, names, number = shape.sample_rate, (), 0
+    rate, names, blocks_done = shape.sample_rate, (), 0
     block, shared = round(BLOCK * rate), round(SHARED * rate)
     count = 1 + max(0, -(-(shape.frames - block) // (block - shared)))
     report = getattr(separator, "progress", None)
 
     def separate(blocks):  # (1, channels, time) -> (1, sources, channels, time)
-        nonlocal names, number
+        nonlocal names, blocks_done
         if report:
-            separator.progress = lambda done, before=number: report((before + done) / count)
+            separator.progress = lambda done, before=blocks_done: report((before + done) / count)
         estimates = separator(blocks[0], rate)
         estimates = share_residual(estimates, blocks[0]) if add_up else estimates
         estimates = _chosen(estimates, only, two_stems)
-        names, number = tuple(estimates), number + 1
+        names, blocks_done = tuple(estimates), blocks_done + 1
         return torch.stack(list(estimates.values()))[None]
 
     def read(start, stop):
@@ -117,14 +117,14 @@ def _separated(path, shape, separator, only, two_stems, add_up):
 def _chosen(estimates, only, two_stems):
     """Return the estimates that were asked for."""
     if two_stems:
-        rest = [estimate for name, estimate in estimates.items() if name != "vocals"]
-        if "vocals" not in estimates or not rest:
+        if "vocals" not in estimates or len(estimates) < 2:
             have = ", ".join(estimates)
             raise UserError(f"the model separates {have}, not vocals from the rest: choose another model")
-        estimates = {"vocals": estimates["vocals"], "accompaniment": sum(rest)}
-    unknown = [name for name in only if name not in estimates]
-    if unknown:
-        raise UserError(f"there is no source '{unknown[0]}' to write alone: choose from {', '.join(estimates)}")
+        rest = sum(estimate for name, estimate in estimates.items() if name != "vocals")
+        return {"vocals": estimates["vocals"], "accompaniment": rest}
+    for name in only:
+        if name not in estimates:
+            raise UserError(f"there is no source '{name}' to write alone: choose from {', '.join(estimates)}")
     return {name: estimate for name, estimate in estimates.items() if not only or name in only}
 
 
@@ -134,15 +134,14 @@ def _write_raw(part, pieces, shape):
     with contextlib.ExitStack() as stack:
         for estimates in pieces:
             for name, estimate in estimates.items():
-                if name not in files:
-                    out = soundfile.SoundFile(
-                        part / f"{name}.part", "w", shape.sample_rate, shape.channels, "FLOAT", format="RF64"
-                    )
-                    files[name] = stack.enter_context(out)
-                files[name].write(estimate.T.numpy())
+                path = part / f"{name}.part"
+                if path not in files:
+                    out = soundfile.SoundFile(path, "w", shape.sample_rate, shape.channels, "FLOAT", format="RF64")
+                    files[path] = stack.enter_context(out)
+                files[path].write(estimate.T.numpy())
                 if estimate.numel():
                     loudest = max(loudest, float(estimate.abs().max()))
-    return [part / f"{name}.part" for name in files], loudest
+    return list(files), loudest
 
 
 def _subtype(path, form, loudest):
@@ -167,7 +166,7 @@ def _converted(raw, form, subtype, loudest):
         container = "RF64" if large else form.upper()
         with soundfile.SoundFile(target, "w", source.samplerate, source.channels, subtype, format=container) as out:
             for samples in source.blocks(audio.BLOCK, dtype="float32", always_2d=True):
-                out.write(samples * gain if gain < 1 else samples)
+                out.write(samples * gain)
     raw.unlink()
     return target
 
@@ -178,30 +177,21 @@ def _converted(raw, form, subtype, loudest):
 def song_folders(inputs, output=None):
     """Return {file: its folder in the output}: SONG, or for the files of a folder FOLDER/…/SONG, as they lie in it.
 
-    SONG is the file's name without its ending; where two would clash, with its ending, with its folder's name before
-    it, or with a number behind it. Hidden files, and what lies in `output`, are left out of a folder.
+    SONG is the file's name without its ending; where that is taken, with its ending and its folder's name before it,
+    and if need be a number behind it. Hidden files, and what lies in `output`, are left out of a folder.
     """
     parents = {}  # {file: folder above SONG}
     for path in map(Path, inputs):
         files = _audio_in(path, output) if path.is_dir() else []
         for file in files or [path]:
-            parent = Path(path.resolve().name, file.parent.relative_to(path)) if files else Path()
-            parents.setdefault(file, parent)
-
-    def levels(path):
-        stem = path.stem if path.stem.strip(".") else path.name  # "...wav" must not name the folder above
-        names = stem, path.name, f"{path.absolute().parent.name}-{path.name}"
-        return [str(parents[path] / name) for name in names]
-
-    counts = Counter(level.casefold() for path in parents for level in set(levels(path)))
+            parents.setdefault(file, Path(path.resolve().name, file.parent.relative_to(path)) if files else Path())
     folders, taken = {}, set()
-    for path in parents:
-        numbered = (f"{levels(path)[-1]} ({number})" for number in itertools.count(2))
-        single = [level for level in levels(path) if counts[level.casefold()] == 1]
-        names = itertools.chain(single or levels(path)[-1:], numbered)
-        name = next(name for name in names if name.casefold() not in taken)
-        taken.add(name.casefold())
-        folders[path] = Path(name)
+    for path, parent in parents.items():
+        stem = path.stem if path.stem.strip(".") else path.name  # "...wav" must not name the folder above
+        longer = f"{path.absolute().parent.name}-{path.name}"
+        names = itertools.chain([stem, longer], (f"{longer} ({number})" for number in itertools.count(2)))
+        folders[path] = next(parent / name for name in names if str(parent / name).casefold() not in taken)
+        taken.add(str(folders[path]).casefold())
     return folders
 
 
@@ -211,7 +201,7 @@ def _audio_in(folder, output):
     files = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        ours = results is not None and results != folder.resolve() and path.resolve().is_relative_to(results)
+        ours = results not in (None, folder.resolve()) and path.resolve().is_relative_to(results)
         if path.suffix.lower() in AUDIO and path.is_file() and not hidden and not ours:
             files.append(path)
     return files
@@ -223,19 +213,11 @@ def separate_files(inputs, output, separator, name, **options):
     name: the model's, for the folder. options: separate_file's. Yields (path, files written, None or the UserError) of
     each; an input that fails does not stop the others, and leaves nothing behind.
     """
-    output = Path(output)
-    there = output.exists()
     for path, song in song_folders(inputs, output).items():
         try:
-            yield path, separate_file(path, output / song / name, separator, **options), None
+            yield path, separate_file(path, Path(output) / song / name, separator, **options), None
         except UserError as error:
             yield path, [], error
-        finally:
-            for folder in (output / song, *(output / song).parents):
-                if folder == output and there or not folder.is_relative_to(output):
-                    break
-                with contextlib.suppress(OSError):  # it holds something, or was never made
-                    folder.rmdir()
 
 
 def progress_line(label):

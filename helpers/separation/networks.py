@@ -1,15 +1,11 @@
 """A network as a Separator: a waveform of any length, rate and number of channels in, {source: waveform} out.
 
-A Separator is a callable `(waveform, sample_rate) -> {source: waveform}` of float32 tensors (channels, time): every
-source is as long as the input, to the sample, at the same rate, with as many channels, on the same device.
-
 An audio model, for ModelSeparator, is an nn.Module that
 
 - maps (batch, channels, time) to (batch, sources, channels, time) of the same length, at least a second long;
 - has the attributes `sample_rate` in Hz and `sources`, their names in order;
 - has the attribute `channels`: 'each' for a model of one channel, which is applied to every channel by itself, or
-  'joint' for one of two, which sees left and right together;
-- is listed in helpers.models.ARCHITECTURES and rebuilt from `arguments`, so that a checkpoint is all it takes.
+  'joint' for one of two, which sees left and right together.
 
 A model that needs a certain level or statistics takes them from the samples it is given: a chunk of some seconds.
 """
@@ -33,11 +29,8 @@ def share_residual(estimates, mixture):
     What they leave over is given to all of them in equal parts: of all changes that do it, the one of least energy.
     With a model of a lower rate than the mixture, the band that it cannot hear is shared alike.
     """
-    residual = mixture.clone()
-    for estimate in estimates.values():
-        residual -= estimate
-    residual /= len(estimates)
-    return {name: estimate + residual for name, estimate in estimates.items()}
+    part = (mixture - sum(estimates.values())) / len(estimates)
+    return {name: estimate + part for name, estimate in estimates.items()}
 
 
 class ModelSeparator:
@@ -63,62 +56,58 @@ class ModelSeparator:
         self.sample_rate, self.sources = model.sample_rate, tuple(model.sources)
         self.chunk, self.add_up, self.progress = max(1, round(chunk * self.sample_rate)), add_up, progress
         self.overlap = min(round(overlap * self.sample_rate), self.chunk // 2)
-        self.batch = 1 if self.device.type == "cpu" else max(1, int(GPU_SECONDS / chunk))
+        self.batch = 1 if self.device.type == "cpu" else max(1, int(GPU_SECONDS / chunk))  # chunks at a time
 
     @torch.no_grad()
     def __call__(self, waveform, sample_rate):
         """Return {source: waveform}; waveform is (channels, time), with NaN and infinity refused (UserError)."""
         waveform = checked(waveform)
         frames = waveform.shape[-1]
-        heard = audio.resample(waveform.cpu(), sample_rate, self.sample_rate)
-        padded = _padded(heard, self.sample_rate).to(self.device)  # one copy there, and one back
-        found = in_chunks(self._separate, padded, self.chunk, self.overlap, self.batch, self.progress)
-        found = found[..., : heard.shape[-1]].cpu()  # (sources, channels, time)
-        if not found.isfinite().all():
+        resampled = audio.resample(waveform.cpu(), sample_rate, self.sample_rate)
+        length = resampled.shape[-1]
+        padded = F.pad(resampled, (0, max(0, self.sample_rate - length)))  # to a second
+        padded = padded.to(self.device)  # one copy there, and one back
+        estimates = in_chunks(self._separate, padded, self.chunk, self.overlap, self.batch, self.progress)
+        estimates = estimates[..., :length].cpu()  # (sources, channels, time)
+        if not estimates.isfinite().all():
             kind = type(self.model).__name__
             raise UserError(f"the {kind} gave NaN or infinity: train it again, or choose another model")
-        estimates = {}
-        for name, estimate in zip(self.sources, found, strict=True):
-            estimate = audio.resample(estimate, self.sample_rate, sample_rate)[..., :frames]
-            estimates[name] = _padded(estimate, frames).to(waveform.device)
-        return share_residual(estimates, waveform) if self.add_up else estimates
+        estimates = [audio.resample(estimate, self.sample_rate, sample_rate) for estimate in estimates]
+        estimates = [F.pad(estimate, (0, frames - estimate.shape[-1])) for estimate in estimates]  # or cropped
+        named = {name: part.to(waveform.device) for name, part in zip(self.sources, estimates, strict=True)}
+        return share_residual(named, waveform) if self.add_up else named
 
     def _separate(self, chunks):
         """(chunks, channels, time) -> (chunks, sources, channels, time)."""
         count, channels, _ = chunks.shape
         if self.model.channels == "each":
-            found = self._all(chunks.flatten(0, 1).unsqueeze(1))  # (chunks · channels, sources, 1, time)
-            return found.squeeze(2).unflatten(0, (count, channels)).transpose(1, 2)
+            estimates = self._run(chunks.flatten(0, 1).unsqueeze(1))  # (chunks · channels, sources, 1, time)
+            return estimates.squeeze(2).unflatten(0, (count, channels)).transpose(1, 2)
         if channels % 2:
             chunks = torch.cat([chunks, chunks[:, -1:]], dim=1)
-        found = self._all(chunks.unflatten(1, (-1, 2)).flatten(0, 1))  # (chunks · pairs, sources, 2, time)
-        found = found.unflatten(0, (count, -1)).transpose(1, 2).flatten(2, 3)  # (chunks, sources, 2 · pairs, time)
+        estimates = self._run(chunks.unflatten(1, (-1, 2)).flatten(0, 1))  # (chunks · pairs, sources, 2, time)
+        estimates = estimates.unflatten(0, (count, -1)).transpose(1, 2)  # (chunks, sources, pairs, 2, time)
+        estimates = estimates.flatten(2, 3)  # (chunks, sources, 2 · pairs, time)
         if channels % 2:
-            found[:, :, -2] = found[:, :, -2:].mean(2)
-        return found[:, :, :channels]
-
-    def _all(self, batch):
-        """Run a batch at once on a GPU, one after the other on a CPU, which takes less memory and no more time."""
-        parts = batch.split(1) if self.device.type == "cpu" else (batch,)
-        return torch.cat([self._run(part) for part in parts])
+            estimates[:, :, -2] = estimates[:, :, -2:].mean(2)
+        return estimates[:, :, :channels]
 
     def _run(self, batch):
-        """(batch, channels, time) -> (batch, sources, channels, time), as the model gives it."""
+        """(batch, channels, time) -> (batch, sources, channels, time), as the model gives it.
+
+        On a CPU one item after the other, which takes less memory and no more time.
+        """
+        parts = batch.split(1) if self.batch == 1 else [batch]
         try:
-            found = self.model(batch)
+            estimates = torch.cat([self.model(part) for part in parts])
         except torch.OutOfMemoryError as error:
             seconds = batch.shape[-1] / self.sample_rate
             raise UserError(
                 f"{self.device} has too little memory for chunks of {seconds:.0f} s: choose shorter ones, or the CPU"
             ) from error
-        if found.shape != (len(batch), len(self.sources), *batch.shape[1:]):
-            raise ValueError(f"the model turned {tuple(batch.shape)} into {tuple(found.shape)}")
-        return found.float()
-
-
-def _padded(waveform, frames):
-    """Return a waveform of at least so many samples, with silence added behind where it is shorter."""
-    return F.pad(waveform, (0, max(0, frames - waveform.shape[-1])))
+        if estimates.shape != (len(batch), len(self.sources), *batch.shape[1:]):
+            raise ValueError(f"the model turned {tuple(batch.shape)} into {tuple(estimates.shape)}")
+        return estimates.float()
 
 
 def _check_contract(model):

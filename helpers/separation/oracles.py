@@ -1,8 +1,9 @@
-"""Oracles: what masking could reach if the sources were known. And what every masking Separator here shares.
+"""Oracles: what masking could reach if the sources were known. And the base of every Separator here that masks.
 
-A Separator is a callable `(waveform (channels, time), sample_rate) -> {source: waveform}`, with the same length, rate
-and channels to the sample. An oracle is made from the true sources of one track and separates that track's mixture:
-it shows how far masks of its kind, put on the mixture's spectrogram under the mixture's phase, could get.
+A Separator is a callable `(waveform, sample_rate) -> {source: waveform}` of float32 tensors (channels, time): every
+source is as long as the input, to the sample, at the same rate, with as many channels, on the same device. An oracle is
+made from the true sources of one track and separates that track's mixture: it shows how far masks of its kind, put on
+the mixture's spectrogram under the mixture's phase, could get.
 """
 
 import math
@@ -16,56 +17,6 @@ SECONDS = 0.064  # of a window, as most of the literature on singing voices has 
 LEAST_FRAMES = 8  # shorter input is padded with silence and cropped again: there must be neighbours to compare with
 
 
-class MaskSeparator:
-    """Base of the Separators that put one mask per source on the mixture's spectrogram; a subclass gives `masks`.
-
-    Args:
-        names: the sources' names, in the order of the masks.
-        n_fft: window length in samples; None: the power of two nearest to 64 ms, 1024 at 16 kHz, 2048 at 44.1 kHz.
-        hop_length: samples from frame to frame; None: a quarter of the window, or a half for the oracles.
-
-    The masks of a bin add up to one, so the estimates add up to the mixture. The phase is the mixture's.
-    """
-
-    windows_per_sample = 4  # where no hop_length is given
-
-    def __init__(self, names, n_fft=None, hop_length=None):
-        self.names, self.n_fft, self.hop_length = tuple(names), n_fft, hop_length
-        if not self.names:
-            raise ValueError("a Separator needs the name of at least one source")
-
-    @torch.no_grad()
-    def __call__(self, waveform, sample_rate):
-        waveform = checked(waveform)
-        stft = self.stft(sample_rate).to(waveform.device)
-        spectrogram = stft(waveform)  # (channels, bins, frames)
-        masks = self.masks(spectrogram, sample_rate)  # (sources, channels, bins, frames)
-        estimates = [stft.inverse(mask * spectrogram, length=waveform.shape[-1]) for mask in masks]
-        return dict(zip(self.names, estimates, strict=True))  # each (channels, time)
-
-    def masks(self, spectrogram, sample_rate):
-        """Return the masks `(sources, channels, bins, frames)` for a mixture `(channels, bins, frames)`, complex."""
-        raise NotImplementedError
-
-    def stft(self, sample_rate):
-        """Return the STFT for a sample rate."""
-        n_fft = self.n_fft or window_length(SECONDS, sample_rate)
-        return PaddedSTFT(n_fft, self.hop_length or n_fft // self.windows_per_sample)
-
-
-class PaddedSTFT(STFT):
-    """The STFT, with at least LEAST_FRAMES frames however short the waveform is."""
-
-    def frames(self, length):
-        """Frames of a waveform of `length` samples."""
-        return max(LEAST_FRAMES, super().frames(length))
-
-
-def window_length(seconds, sample_rate):
-    """Return the power of two nearest to so many seconds (by ratio), in samples; at least 16."""
-    return max(16, 2 ** round(math.log2(seconds * sample_rate)))
-
-
 def checked(waveform):
     """Return a waveform as float32; ValueError for another shape than (channels, time), UserError for NaN, infinity."""
     if waveform.dim() != 2 or not waveform.numel():
@@ -73,6 +24,11 @@ def checked(waveform):
     if not waveform.isfinite().all():
         raise UserError("the waveform to separate holds NaN or infinity: export its file again")
     return waveform.detach().float()
+
+
+def window_length(seconds, sample_rate):
+    """Return the power of two nearest to so many seconds (by ratio), in samples; at least 16."""
+    return max(16, 2 ** round(math.log2(seconds * sample_rate)))
 
 
 def shares(magnitudes, power=2):
@@ -83,8 +39,47 @@ def shares(magnitudes, power=2):
     return torch.where(total > 0, weights / total.clamp_min(1e-12), 1 / len(magnitudes))
 
 
+class PaddedSTFT(STFT):
+    """The STFT, with at least LEAST_FRAMES frames however short the waveform is."""
+
+    def frames(self, length):
+        return max(LEAST_FRAMES, super().frames(length))
+
+
+class MaskSeparator:
+    """Base of the Separators that put one mask per source on the mixture's spectrogram.
+
+    A subclass has the method `masks(spectrogram (channels, bins, frames), sample_rate)`, which returns the masks
+    (sources, channels, bins, frames). They add up to one, so the estimates add up to the mixture, with its phase.
+
+    Args:
+        names: the sources' names, in the order of the masks.
+        n_fft: window length in samples; None: the power of two nearest to 64 ms, 1024 at 16 kHz, 2048 at 44.1 kHz.
+        hop_length: samples from frame to frame; None: a quarter of the window, or a half for the oracles.
+    """
+
+    hops_per_window = 4  # where no hop_length is given
+
+    def __init__(self, names, n_fft=None, hop_length=None):
+        self.names, self.n_fft, self.hop_length = tuple(names), n_fft, hop_length
+
+    @torch.no_grad()
+    def __call__(self, waveform, sample_rate):
+        waveform = checked(waveform)
+        stft = self.stft(sample_rate)
+        spectrogram = stft(waveform)  # (channels, bins, frames)
+        masks = self.masks(spectrogram, sample_rate)  # (sources, channels, bins, frames)
+        estimates = [stft.inverse(mask * spectrogram, length=waveform.shape[-1]) for mask in masks]
+        return dict(zip(self.names, estimates, strict=True))  # each (channels, time)
+
+    def stft(self, sample_rate):
+        """Return the STFT for a sample rate."""
+        n_fft = self.n_fft or window_length(SECONDS, sample_rate)
+        return PaddedSTFT(n_fft, self.hop_length or n_fft // self.hops_per_window)
+
+
 class Oracle(MaskSeparator):
-    """Base of the oracles; a subclass gives `share`, from the magnitudes of the true sources to their masks.
+    """Base of the oracles; a subclass has `share`, from magnitudes (sources, channels, bins, frames) to masks.
 
     Args:
         sources: {name: waveform (channels, time)}, the true sources of the mixture that will be given.
@@ -93,28 +88,27 @@ class Oracle(MaskSeparator):
     Calling it with a mixture of another shape raises ValueError.
     """
 
-    windows_per_sample = 2
+    hops_per_window = 2
 
     def __init__(self, sources, n_fft=None, hop_length=None):
         super().__init__(sources, n_fft, hop_length)
         self.truth = torch.stack([checked(sources[name]) for name in self.names])  # (sources, channels, time)
 
     def __call__(self, waveform, sample_rate):
-        if waveform.shape != self.truth.shape[1:]:
-            raise ValueError(f"made for mixtures {tuple(self.truth.shape[1:])}, got {tuple(waveform.shape)}")
+        self.check_shape(waveform)
         return super().__call__(waveform, sample_rate)
 
+    def check_shape(self, waveform):
+        """Raise ValueError unless a mixture has the shape of the true sources."""
+        if waveform.shape != self.truth.shape[1:]:
+            raise ValueError(f"made for mixtures {tuple(self.truth.shape[1:])}, got {tuple(waveform.shape)}")
+
     def masks(self, spectrogram, sample_rate):
-        """Return the masks that the true sources give, whatever the mixture is."""
         return self.share(self.true_magnitudes(spectrogram.device, sample_rate))
 
     def true_magnitudes(self, device, sample_rate):
         """Return the magnitudes of the true sources, `(sources, channels, bins, frames)`."""
-        return self.stft(sample_rate).to(device)(self.truth.to(device)).abs()
-
-    def share(self, magnitudes):
-        """Return masks of the shape of the sources' magnitudes, `(sources, channels, bins, frames)`."""
-        raise NotImplementedError
+        return self.stft(sample_rate)(self.truth.to(device)).abs()
 
 
 class IdealBinaryMask(Oracle):

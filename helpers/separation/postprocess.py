@@ -1,8 +1,8 @@
 """Post-processing of estimates: a gate for pauses, low- and high-pass filters, and the multichannel Wiener filter.
 
 Gate and filters are functions `(waveform, sample_rate, ...) -> waveform` of (channels, time), as long as their input
-and not shifted against it; Postprocessed puts such steps behind a Separator. The Wiener filter takes all estimates of
-a stereo song and refines them by where in the stereo image each one lies; WienerRefined puts it behind a Separator.
+and not shifted against it. The Wiener filter refines all estimates of a stereo song by where in the stereo image each
+one lies. Postprocessed and WienerRefined put them behind a Separator.
 """
 
 from collections.abc import Callable
@@ -30,28 +30,14 @@ def envelope(waveform):
     return np.abs(signal.hilbert(samples, next_fast_len(length), axis=-1)[..., :length])
 
 
-def quiet_windows(loudness, window, hop, statistic, softness):
-    """Return (starts, quiet) of windows over an envelope (time,): which are to be muted, and where they begin.
-
-    A window is, when it, the one before it and the one after it all have a statistic below the threshold, which is the
-    whole envelope's statistic over `softness`. What lies before the first and after the last window counts as quiet.
-    """
-    window = min(window, len(loudness))
-    starts = np.append(np.arange(0, len(loudness) - window, hop), len(loudness) - window)  # the last one ends in time
-    measure = STATISTICS[statistic]
-    local = np.array([measure(loudness[start : start + window]) for start in starts])
-    quiet = local < measure(loudness) / softness
-    around = np.pad(quiet, 1, constant_values=True)
-    return starts, around[:-2] & quiet & around[2:]
-
-
 def denoise(waveform, sample_rate, window=0.1, hop=0.05, statistic="median", softness=4.0, fade=0.05):
     """Mute where a source does not play and only what is left of the others is heard (the source document's denoiser).
 
-    A window slides over the envelope of the loudest channel, and is muted if it and both its neighbours are quiet: see
-    quiet_windows(). What precedes a muted place fades out towards it, what follows fades in. Nothing is amplified, and
-    noise under the playing source stays. The document looks at the two neighbours alone; that the window itself be
-    quiet, too, keeps a short sound between two silences.
+    A window slides over the envelope of the loudest channel. It is quiet if the statistic of its envelope is below the
+    threshold, that of the whole envelope over `softness`. It is muted if it and both its neighbours are quiet; what
+    lies before the first and after the last window counts as quiet. What precedes a muted place fades out towards it,
+    what follows fades in. Nothing is amplified, and noise under the playing source stays. The document looks at the two
+    neighbours alone; that the window itself be quiet, too, keeps a short sound between two silences.
 
     Args:
         waveform: (channels, time), any level; all channels are muted together.
@@ -67,15 +53,17 @@ def denoise(waveform, sample_rate, window=0.1, hop=0.05, statistic="median", sof
         raise ValueError(f"unknown statistic '{statistic}': take median or mean")
     if not (0 < hop <= window and softness > 0 and fade >= 0):
         raise ValueError(f"window {window}, hop {hop}, softness {softness} and fade {fade} do not fit together")
-    if not waveform.shape[-1]:
-        return waveform.clone()
-    window, hop = max(1, round(window * sample_rate)), max(1, round(hop * sample_rate))
-    loudness = envelope(waveform).max(axis=0)
-    starts, quiet = quiet_windows(loudness, window, hop, statistic, softness)
+    measure, loudness = STATISTICS[statistic], envelope(waveform).max(axis=0)
+    window, hop = (max(1, round(seconds * sample_rate)) for seconds in (window, hop))
+    last = max(0, len(loudness) - window)  # the last window ends with the waveform
+    starts = [*range(0, last, hop), last]
+    local = np.array([measure(loudness[start : start + window]) for start in starts])
+    quiet = np.pad(local < measure(loudness) / softness, 1, constant_values=True)
     muted = np.zeros(len(loudness), dtype=bool)
-    for start in starts[quiet]:
-        muted[start : start + window] = True
-    if not muted.any():
+    for number, start in enumerate(starts):
+        if quiet[number : number + 3].all():
+            muted[start : start + window] = True
+    if not muted.any():  # then there is no distance to it
         return waveform.clone()
     distance = ndimage.distance_transform_edt(~muted)  # in samples, to the nearest one that is muted
     gain = np.minimum(1.0, distance / max(1.0, fade * sample_rate))
@@ -107,13 +95,9 @@ def high_pass(waveform, sample_rate, cutoff):
 class Postprocessed:
     """A Separator whose estimates are those of another one, after some steps.
 
-    Args:
-        separator: another Separator.
-        steps: {source: functions (waveform, sample_rate) -> waveform, applied in this order}, for instance
-            {"vocals": [functools.partial(high_pass, cutoff=80), denoise]}; other sources stay as they are.
-
-    The sources then no longer add up to the mixture: share_residual would bring back what was taken
-    away. Raises ValueError for a source that the separator does not give.
+    steps: {source: functions (waveform, sample_rate) -> waveform, applied in this order}, for instance {"vocals":
+    [functools.partial(high_pass, cutoff=80), denoise]}; other sources stay as they are. The sources then no longer add
+    up to the mixture. Raises ValueError for a source that the separator does not give.
     """
 
     separator: Callable
@@ -164,8 +148,7 @@ def multichannel_wiener(estimates, mixture, iterations=1):
 class WienerRefined:
     """A Separator whose estimates are those of another one, refined by multichannel_wiener().
 
-    One channel has no stereo image: then it is the single-channel Wiener filter of the estimates' powers. The
-    spectrograms of a whole song are in memory. iterations: as multichannel_wiener()'s.
+    Of one channel, it is the single-channel Wiener filter of the estimates' powers. All spectrograms are in memory.
     """
 
     separator: Callable

@@ -1,10 +1,9 @@
-"""What is seen and heard: figures, the board shown while training, drawings of architectures, players.
+"""What is seen and heard: figures, the board shown while training, players.
 
 The separation app is in helpers.show.app: it needs the whole package, and ipywidgets.
 """
 
 from helpers.show.board import LiveBoard, training_curves
-from helpers.show.drawing import blocks
 from helpers.show.figures import (
     COLOURS,
     CYCLE,

@@ -1,11 +1,11 @@
-"""The separation app in a notebook: choose a song and a model, separate, listen, download.
+"""The separation app in a notebook: choose a song and a model, separate, listen, download. See show_app().
 
-show_app() shows it, on ipywidgets 7.7 and 8, in Jupyter and on Colab. The work is done in the handler of the click: the
-bar shows the progress, and interrupting the kernel stops it.
+The work is done in the handler of the click: the bar shows the progress, and interrupting the kernel stops it.
 """
 
 import base64
 import html
+import os
 import re
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from IPython import get_ipython
 from IPython.display import HTML, display
 
 from helpers.data import audio
-from helpers.runtime import BUILD, UserError, on_colab, write_atomically
+from helpers.runtime import BUILD, UserError, write_atomically
 from helpers.separation import list_models, load_separator, separate_file
 from helpers.show import players
 
 FOLDER = BUILD / "separated"  # results are written to FOLDER/SONG/MODEL/SOURCE.wav
 UPLOAD, PATH = "upload", "path"  # the entries of the list of songs that are no tracks
+RED = "#c62828"
 LINKED = 100_000_000  # bytes of a song's sources up to which the page itself offers them for download
 HINTS = {
     UPLOAD: "A Jupyter server loses uploads over about 10 MB: give larger files by their path.",
@@ -59,8 +60,8 @@ class SeparationApp:
     def __init__(self, tracks=()):
         songs = [("a file to upload", UPLOAD), ("a file by its path", PATH), *((one.name, one) for one in tracks)]
         self.song = widgets.Dropdown(options=songs, value=songs[2][1] if tracks else UPLOAD, description="song")
-        self.colab_upload = None  # (name, bytes)
-        if on_colab():  # where FileUpload loses files of 1 MB and more
+        self.on_colab, self.colab_upload = bool(os.environ.get("COLAB_RELEASE_TAG")), None  # (name, bytes)
+        if self.on_colab:  # where FileUpload loses files of 1 MB and more
             self.upload = widgets.Button(description="Upload", icon="upload")
             self.upload.on_click(lambda button: self._guarded(self._upload_on_colab))
         else:
@@ -80,7 +81,7 @@ class SeparationApp:
     def _song_changed(self, change=None):
         self.upload.layout.display = None if self.song.value == UPLOAD else "none"
         self.path.layout.display = None if self.song.value == PATH else "none"
-        self.hint.value = "" if on_colab() and self.song.value == UPLOAD else HINTS.get(self.song.value, "")
+        self.hint.value = "" if self.on_colab and self.song.value == UPLOAD else HINTS.get(self.song.value, "")
 
     def _upload_on_colab(self):
         from google.colab import files
@@ -93,11 +94,11 @@ class SeparationApp:
         try:
             work()
         except UserError as error:
-            self._say(str(error), "#c62828")
+            self._say(str(error), RED)
         except KeyboardInterrupt:
-            self._say("interrupted", "#c62828")
+            self._say("interrupted", RED)
         except Exception as error:
-            self._say(f"{type(error).__name__}: {error}", "#c62828")
+            self._say(f"{type(error).__name__}: {error}", RED)
             raise  # its traceback goes to the log of Jupyter
         finally:
             self.button.disabled = False
@@ -126,7 +127,7 @@ class SeparationApp:
             path = Path(self.path.value.strip()).expanduser()
             return safe_name(path.stem), path
         if chosen == UPLOAD:
-            given = self.colab_upload if on_colab() else uploaded_file(self.upload.value)
+            given = self.colab_upload if self.on_colab else uploaded_file(self.upload.value)
             if given is None:
                 raise UserError("no file was uploaded: choose one with the button 'Upload', or pick another song")
             file = Path(safe_name(given[0]))
@@ -162,19 +163,16 @@ def download_links(song, files):
 
 
 def is_live():
-    """True where somebody can click: in a front end that says that it can ask its reader something."""
+    """True where somebody can click, not where a notebook is executed without a reader."""
     kernel = getattr(get_ipython(), "kernel", None)
     return kernel is not None and kernel.get_parent("shell").get("content", {}).get("allow_stdin", False)
 
 
 def show_app(tracks=()):
-    """Show a SeparationApp with these tracks; where nobody can click, a table of the models instead.
-
-    So a notebook that was executed without a reader holds no widget: it would be dead when it is opened.
-    """
+    """Show a SeparationApp with these tracks, or a table of the models where a widget would be dead: see is_live()."""
     if is_live():
         return display(SeparationApp(tracks).view)
-    models = pd.DataFrame(separating_models(), columns=["model", "kind", "sources", "measured"])
-    table = models.to_html(index=False, border=0, na_rep="")
+    columns = ["model", "kind", "sources", "measured"]
+    table = pd.DataFrame(separating_models(), columns=columns).to_html(index=False, border=0, na_rep="")
     todo = "Run this cell in Jupyter or on Colab: choose a song and a model, listen to the sources, download them."
     display(HTML(f"<p><b>Separate a song of your own.</b> {todo}</p>{table}"))

@@ -9,6 +9,7 @@ from IPython.display import Image, display
 from matplotlib.ticker import MaxNLocator
 
 from helpers.show.figures import WIDTH, Picture, draw_image_grid, image_grid, image_stack
+from helpers.training import epoch_line
 
 SPLITS = {"train": "#E69F00", "validation": "#009E73"}  # the colours of the two curves
 
@@ -28,8 +29,6 @@ class LiveBoard:
     """
 
     def __init__(self, epochs, every=1, pictures=None, label="loss", log=False, terms=()):
-        if every < 1:
-            raise ValueError(f"every must be at least 1 epoch, got {every}")
         self.epochs, self.every, self.pictures, self.label, self.log = epochs, every, pictures, label, log
         self.terms = ("loss", *terms)
         self.kept = []  # (epoch, rows of pictures) of each redrawing
@@ -44,15 +43,9 @@ class LiveBoard:
                 rows = {label: torch.as_tensor(images).detach().cpu() for label, images in self.pictures().items()}
                 self.kept.append((epoch, rows))
             picture = Image(data=self.figure(history)._repr_png_(), format="png")
-            if self.handle is None:
-                self.handle = display(picture, display_id=True)
-            else:
-                self.handle.update(picture)
-        for index in range(self.printed, len(history["epoch"])):  # several when a run is resumed, else one
-            number, seconds = history["epoch"][index], history["seconds"][index]
-            train, validation = (history[split]["loss"][index] for split in SPLITS)
-            counted = f"{number:{len(str(self.epochs))}d}/{self.epochs}"
-            print(f"epoch {counted}  train {train:<#9.4g} validation {validation:<#9.4g} {seconds:6.1f} s", flush=True)
+            self.handle = display_in(self.handle, picture)
+        for number in history["epoch"][self.printed :]:  # several when a run is resumed, else one
+            print(epoch_line(history, number, self.epochs), flush=True)
         self.printed = len(history["epoch"])
 
     def watch(self, batches, total):
@@ -60,11 +53,7 @@ class LiveBoard:
         handle, shown = None, time.monotonic()
         for done, batch in enumerate(batches):
             if in_notebook() and time.monotonic() >= shown + 1:
-                text = {"text/plain": f"step {done} of {total}"}
-                if handle is None:
-                    handle = display(text, raw=True, display_id=True)
-                else:
-                    handle.update(text, raw=True)
+                handle = display_in(handle, {"text/plain": f"step {done} of {total}"}, raw=True)
                 shown = time.monotonic()
             yield batch
         if handle is not None:
@@ -92,10 +81,8 @@ class LiveBoard:
     def filmstrip(self, item=0, columns=8):
         """Return a figure of one item in the kept epochs: a row per row of the pictures, a column per epoch.
 
-        Of many epochs `columns` are chosen at even distances. Raises ValueError where no pictures were kept.
+        Of many epochs `columns` are chosen at even distances.
         """
-        if not self.kept:
-            raise ValueError("no pictures were kept: the board needs `pictures`, and a notebook to draw them in")
         chosen = np.unique(np.linspace(0, len(self.kept) - 1, columns).round().astype(int))
         epochs, pictures = zip(*(self.kept[number] for number in chosen), strict=True)
         rows = {label: torch.stack([rows[label][item] for rows in pictures]) for label in pictures[0]}
@@ -121,18 +108,24 @@ def draw_curves(axes, history, term, label, log):
     marker = "o" if len(epochs) < 3 else None  # a line of one point would show nothing
     for (split, colour), values in zip(SPLITS.items(), (train, validation), strict=True):
         axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=split)
-    axes.set(xlabel="epoch", ylabel=label)
-    losses = np.asarray(history["validation"]["loss"], dtype=float)
-    if np.isfinite(losses).any():
-        best = int(np.nanargmin(losses))
-        axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
-        axes.plot(epochs[best], validation[best], "o", color=SPLITS["validation"], markeredgecolor="black")
-        axes.set_xlabel(f"epoch (best: {epochs[best]}, {validation[best]:.4g})")
+    axes.set_ylabel(label)
+    best = history["validation"]["loss"].index(min(history["validation"]["loss"]))
+    axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
+    axes.plot(epochs[best], validation[best], "o", color=SPLITS["validation"], markeredgecolor="black")
+    axes.set_xlabel(f"epoch (best: {epochs[best]}, {validation[best]:.4g})")
     if log and 0 < 3 * min([*train, *validation]) < max([*train, *validation]):
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(left=0)
     axes.legend()
+
+
+def display_in(handle, data, **options):
+    """Display data in the place of a handle, or in a new place where it is None; return the handle."""
+    if handle is None:
+        return display(data, display_id=True, **options)
+    handle.update(data, **options)
+    return handle
 
 
 def in_notebook():

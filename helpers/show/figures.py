@@ -28,13 +28,9 @@ LABEL_SIDES = [  # where a point's label may stand: offset in points to the righ
 ]  # fmt: skip
 SHADES = matplotlib.colormaps["magma"].resampled(64)  # more shades would only make the PNG larger
 STYLE = {
-    "figure.dpi": 100,
-    "savefig.dpi": 100,
-    "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -43,12 +39,10 @@ STYLE = {
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.8,
     "legend.edgecolor": "none",
-    "legend.framealpha": 0.85,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
-    "image.cmap": "gray",
 }
 
 
@@ -93,7 +87,7 @@ def image_grid(rows, captions=None):
     """Show rows of images, each row labelled at its left; black is 0 and white is 1 in every image.
 
     rows: `{label: (n, height, width) or (n, 1, height, width)}`, the same shape in each. captions: n short texts above
-    the columns. Returns the figure; raises ValueError for rows of different shapes.
+    the columns. Returns the figure.
     """
     count, height, width = image_stack(rows).shape[1:]
     scale = min(0.9, (WIDTH - 1.6) / count)  # inches per image
@@ -106,11 +100,7 @@ def image_grid(rows, captions=None):
 def image_stack(rows):
     """Return the images of a grid as one array (rows, n, height, width)."""
     stacks = [torch.as_tensor(images).detach().cpu().float() for images in rows.values()]
-    stacks = [stack[:, 0] if stack.ndim == 4 else stack for stack in stacks]
-    shapes = {label: tuple(stack.shape) for label, stack in zip(rows, stacks, strict=True)}
-    if len(set(shapes.values())) != 1 or any(stack.ndim != 3 or 0 in stack.shape for stack in stacks):
-        raise ValueError(f"a grid needs rows of one shape (n, height, width), got {shapes}")
-    return torch.stack(stacks).numpy()
+    return torch.stack([stack[:, 0] if stack.ndim == 4 else stack for stack in stacks]).numpy()
 
 
 def draw_image_grid(axes, rows, captions=None, interpolation="nearest"):
@@ -238,14 +228,12 @@ def grouped_bars(values, groups, label):
     """Show bars side by side in groups, each name in one colour.
 
     values: {name: one value per group, NaN for none}. groups: their names. label: what the values are, with their unit.
-    Returns the figure; raises ValueError where there is not one value per group.
+    Returns the figure.
     """
     fig = Picture(WIDTH, 3.6)
     axes = fig.subplots()
     width = 0.84 / len(values)
     for number, (name, heights) in enumerate(values.items()):
-        if len(heights) != len(groups):
-            raise ValueError(f"'{name}' has {len(heights)} values for {len(groups)} groups")
         places = np.arange(len(groups)) + (number - (len(values) - 1) / 2) * width
         axes.bar(places, heights, 0.9 * width, label=name, color=COLOURS.get(name, CYCLE[number % len(CYCLE)]))
     axes.axhline(0, color="black", linewidth=0.8)
@@ -261,11 +249,9 @@ def heatmap(matrix, row_names, column_names, label, row_label=None, column_label
     """Show a matrix as coloured cells with their values; a NaN cell, which had no items, stays empty.
 
     matrix: `(rows, columns)`. label: what the values are, with their unit. row_label, column_label: what the rows and
-    columns are. Returns the figure; raises ValueError if the names do not fit the matrix.
+    columns are. Returns the figure.
     """
     matrix = np.asarray(matrix, dtype=float)
-    if matrix.shape != (len(row_names), len(column_names)):
-        raise ValueError(f"a matrix of {matrix.shape} with {len(row_names)} row and {len(column_names)} column names")
     fig = Picture(WIDTH, 1.5 + 0.38 * len(row_names))
     axes = fig.subplots()
     image = axes.imshow(np.ma.masked_invalid(matrix), cmap="cividis", aspect="auto")

@@ -25,7 +25,8 @@ ROW = """
 <div style="display:flex;flex-wrap:wrap;align-items:center;gap:0 10px;margin:4px 0"><div style="width:{player_width}px">
 <p style="font-weight:bold;overflow-wrap:anywhere;margin:0 0 2px;padding-left:6px;border-left:6px solid {colour}">
 {name}</p>
-<p style="margin:0"><audio controls preload="metadata" style="width:100%" src="data:{media};base64,{sound}"></audio></p>
+<p style="margin:0">
+<audio controls preload="metadata" style="width:100%" src="data:audio/mpeg;base64,{sound}"></audio></p>
 </div><img style="width:{picture_width}px;max-width:100%" alt="" src="data:image/png;base64,{picture}"></div>"""
 
 
@@ -48,28 +49,24 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None):
         seconds, start: the part that is heard and seen; at most LONGEST seconds.
         highest: the frequency in Hz up to which the spectrogram is shown; None: half the sample rate.
 
-    Returns an IPython HTML object, for the last line of a cell or display(). It holds the sound as MP3 (as OGG where
-    libsndfile cannot write MP3) and needs nothing else to play it, also from a saved notebook. All rows have the same
-    scales. Levels are kept: only where a waveform would clip, all are made quieter by the same gain, and a line says
-    by how much. Raises ValueError for a part that is too long or not inside, UserError for NaN or infinity.
+    Returns an IPython HTML object, for the last line of a cell or display(). It holds the sound as MP3 and needs
+    nothing else to play it, also from a saved notebook. All rows have the same scales. Levels are kept: only where a
+    waveform would clip, all are made quieter by the same gain, and a line says by how much.
+
+    Raises ValueError for a part that is too long or not inside, UserError for NaN or infinity.
     """
     clips = {name: _part(name, waveform, sample_rate, seconds, start) for name, waveform in waveforms.items()}
-    if not clips:
-        raise ValueError("there are no waveforms to show")
     peak = max(float(clip.abs().max()) for clip in clips.values())
-    kind = "MP3" if "MP3" in soundfile.available_formats() else "OGG"
     notes = [f"Waveform and spectrogram: the loudest bin of all rows is brightest, black is {RANGE:.0f} dB less."]
     if peak > 1:
         loss = f"{20 * math.log10(peak):.1f}"
         notes.append(f"All players are {loss} dB quieter than the waveforms, which would clip; the pictures are not.")
-    if kind == "OGG":
-        notes.append("The players hold OGG, which some browsers do not play: this libsndfile cannot write MP3.")
     rows = []
     for name, picture in _pictures(clips, sample_rate, start, peak, highest).items():
-        media, sound = _encode(clips[name] / max(1.0, peak), sample_rate, kind)
+        sound = _mp3(clips[name] / max(1.0, peak), sample_rate)
         row = ROW.format(
-            name=html.escape(name), colour=colour_of(name, CYCLE[-1]), media=media, sound=_base64(sound),
-            picture=_base64(picture), player_width=PLAYER_WIDTH, picture_width=PICTURE_WIDTH,
+            name=html.escape(name), colour=colour_of(name, CYCLE[-1]), sound=_base64(sound), picture=_base64(picture),
+            player_width=PLAYER_WIDTH, picture_width=PICTURE_WIDTH,
         )  # fmt: skip
         rows.append(row.replace("\n", ""))
     lines = [f'<p style="margin:2px 0">{note}</p>' for note in notes]
@@ -94,19 +91,16 @@ def _part(name, waveform, sample_rate, seconds, start):
     return waveform[:, first:last]
 
 
-def _encode(clip, sample_rate, kind):
-    """Return the media type and the bytes of a clip (channels, time) as MP3 or OGG."""
+def _mp3(clip, sample_rate):
+    """Return the bytes of a clip (channels, time) as MP3."""
     if len(clip) > 2:
         clip = audio.to_mono(clip)
-    if kind == "MP3" and sample_rate not in MP3_RATES:
+    if sample_rate not in MP3_RATES:
         rate = next((rate for rate in MP3_RATES if rate >= sample_rate), MP3_RATES[-1])
         clip, sample_rate = audio.resample(clip, sample_rate, rate), rate
-    samples = clip.clamp(-1, 1).T.contiguous().numpy()  # (time, channels)
     content = io.BytesIO()
-    with soundfile.SoundFile(content, "w", sample_rate, len(clip), format=kind) as file:
-        for block in np.array_split(samples, -(-len(samples) // 16_384)):  # libsndfile crashes on long blocks of OGG
-            file.write(block)
-    return "audio/mpeg" if kind == "MP3" else "audio/ogg", content.getvalue()
+    soundfile.write(content, clip.clamp(-1, 1).T.numpy(), sample_rate, format="MP3")
+    return content.getvalue()
 
 
 def _pictures(clips, sample_rate, start, peak, highest):
