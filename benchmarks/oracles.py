@@ -68,10 +68,10 @@ def measure(tracks, every, say=print):
 
 
 def rows(scores, seconds):
-    """Return one flat dict for each method and metric; intervals are over singers."""
+    """Return one flat dict for each method and metric; intervals are over singers, or clips of a single one."""
     found = []
     for (name, metric), values in scores.items():
-        units = values["length"], values["singer"]
+        units = values["length"], values["singer"] if len(set(values["singer"])) > 1 else None  # of one singer, clips
         means = {key: mean_and_interval(values[key], *units) for key in ("NSDR", "SIR", "SAR")}
         row = {"method": name, "metric": metric, "clips": len(values["length"]), "singers": len(set(values["singer"]))}
         row |= dict(zip(("GNSDR", "GNSDR low", "GNSDR high"), means["NSDR"], strict=True))

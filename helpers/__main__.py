@@ -97,7 +97,7 @@ def _add_train(commands):
     add("--from", metavar="CHECKPOINT", dest="start", type=Path, help="begin with its weights")
     together = "segments per batch, of all processes together: a multiple of their number (default: the model's)"
     add("--batch-size", metavar="N", type=_number(int), help=together)
-    add("--seconds", type=_number(float), help="length of a segment (default: the model's)")
+    add("--seconds", type=_number(float, 1e-3), help="length of a segment (default: the model's)")
     add("--learning-rate", metavar="RATE", type=_number(float), help="default: the model's")
     add("--seed", metavar="N", type=_number(int, 0, 2**32 - 1), default=0, help="from 0 to 2^32 - 1 (default: 0)")
     add("--resume", action="store_true", help="go on with the run of these settings that was stopped")
@@ -149,7 +149,9 @@ def _setting(text):
         raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except ValueError as error:
+        if value[:1] in ("[", "{"):
+            raise argparse.ArgumentTypeError(f"{text} is no list: quote it for the shell, '{name}=[...]'") from error
         return name, value
 
 

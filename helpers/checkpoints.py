@@ -75,7 +75,7 @@ def _opened(path):
     except SafetensorError as error:
         if zipfile.is_zipfile(path):
             raise UserError(f"{path} is of the first edition: get its .safetensors file or train it again") from error
-        raise UserError(f"{path} is damaged or no checkpoint: delete it, then train or download it again") from error
+        raise UserError(f"{path} is damaged or no checkpoint: give another file, or make this one again") from error
 
 
 def _read_arguments(text):

@@ -1,5 +1,6 @@
 """Training by name, `python -m helpers train`: which model, loss and settings belong together, run by fit()."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from helpers.losses.masks import MaskLoss
 from helpers.losses.unets import MultiResolutionLoss, WeightedL1Loss, waveform_mse
 from helpers.losses.vae import MusicVAELoss
 from helpers.models.mask_nets import MaskModel, fit_statistics
-from helpers.runtime import UserError, describe_device, pick_device, seed_everything, write_atomically
+from helpers.runtime import UserError, check_writable, describe_device, pick_device, seed_everything
 from helpers.training import epoch_line, fingerprint, fit, memory_errors_explained, new_accelerator, one_cycle
 
 SEGMENTS = 64  # of the validation split, evenly spread over it: the best epoch is chosen by them
@@ -83,6 +84,10 @@ def make_model(name, arguments, start=None):
     recipe = RECIPES[name]
     try:
         model = recipe.make(**arguments)
+        if not all(weights.numel() for weights in model.parameters()):
+            raise ValueError("a layer would have no weights")
+        if model.sample_rate < 1:
+            raise ValueError("there would be no samples")
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         known = ", ".join(recipe.make().arguments)
         raise UserError(f"'{name}' cannot be made with {arguments} ({error}): set other values of {known}") from error
@@ -105,6 +110,15 @@ def load_split(name, split, model, data_dir=None):
         have, want = ", ".join(corpus.sources) or "none", ", ".join(model.sources)
         raise UserError(f"{corpus.name} has the sources {have}, the model separates {want}: take another corpus")
     return corpus.regroup({source: (source,) for source in model.sources})
+
+
+def check_memory(model, recipe):
+    """Raise UserError if a batch of waveforms fills the memory, where Linux would end the process without a word."""
+    channels = 2 if model.channels == "joint" else 1
+    samples = recipe.batch_size * (1 + len(model.sources)) * channels * recipe.seconds * model.sample_rate
+    with memory_errors_explained():
+        if 4 * samples > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2:
+            raise MemoryError
 
 
 def check_heard(samples):
@@ -148,13 +162,12 @@ def train(
     """
     accelerator = new_accelerator(pick_device(device))
     device, output = accelerator.device, Path(output)
-    if output.is_dir():
-        raise UserError(f"{output} is a folder: give the name of the checkpoint to write in it")
-    write_atomically(output.with_suffix(".test"), b"").unlink(missing_ok=True)  # or it would fail after the training
+    check_writable(output)  # or it would fail after the training
     seed_everything(seed)
     model, recipe = make_model(name, arguments or {}, start)
     given = {"batch_size": batch_size, "seconds": seconds, "learning_rate": learning_rate}
     recipe = replace(recipe, **{setting: value for setting, value in given.items() if value})
+    check_memory(model, recipe)
 
     with accelerator.main_process_first():  # converted copies of the corpus are made once
         corpus = {split: load_split(data, split, model, data_dir) for split in ("train", "validation")}

@@ -1,6 +1,5 @@
 """Results files: every number that is shown is written by Run.save, with its data and protocol, and read from there."""
 
-import io
 import json
 import math
 import time
@@ -14,8 +13,6 @@ import pandas as pd
 from helpers import runtime
 from helpers.runtime import UserError, write_atomically
 
-FIGURE_BYTES = 300_000  # the notebooks and the report carry many figures, so each must be light
-FIGURE_DPI = (110, 90, 70)  # tried in this order until the file is light enough
 ROUNDING = 1e-9  # smaller numbers are rounding errors of zero
 PARTS = ("", " low", " high", " std")  # endings of the columns that make one cell of a table
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -65,13 +62,8 @@ class Run:
         return load_results(self._path("results", name, "json"))
 
     def save_figure(self, fig, name):
-        """Write a matplotlib figure to `<notebook>_<name>.png` and return its path; FIGURE_DPI says how finely."""
-        for dpi in FIGURE_DPI:
-            png = io.BytesIO()
-            fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", pil_kwargs={"optimize": True})
-            if png.tell() <= FIGURE_BYTES:
-                break
-        return write_atomically(self._path("figures", name, "png"), png.getvalue())
+        """Write a figure of helpers.show, as a notebook shows it, to `<notebook>_<name>.png` and return its path."""
+        return write_atomically(self._path("figures", name, "png"), fig.png())
 
     def _path(self, kind, name, suffix):
         return runtime.output_dir(kind, self.profile, self.embedded) / f"{self.notebook}_{name}.{suffix}"

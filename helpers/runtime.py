@@ -145,6 +145,17 @@ def write_atomically(path, content):
     return path
 
 
+def check_writable(path):
+    """Raise UserError unless a file can be written to `path`, whose folder is made; nothing there is changed."""
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=Path(path).parent).close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give a file in a folder of yours") from error
+
+
 def versions():
     """Return {package: installed version} of Python and the packages that results depend on."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}

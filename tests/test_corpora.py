@@ -212,7 +212,9 @@ def test_sources_can_be_added_up():
 
 @pytest.mark.parametrize("name", list(corpora.KINDS))
 def test_without_data_and_network_the_embedded_songs_take_their_place(tmp_path, name):
-    remedy = f"helpers fetch {name} --data-dir" if corpora.KINDS[name].archive else "put its files there, as /"
+    archive = corpora.KINDS[name].archive
+    remedy = f"helpers fetch {name} --data-dir" if archive else "put its files there, as /"
+    remedy = remedy if not archive or archive.checksum else f"get {archive.url}"  # fetch would refuse it
     with pytest.warns(UserWarning, match=f"the embedded songs take its place: .*{remedy}") as caught:
         part = corpora.load_corpus(name, "test", tmp_path)
     assert caught[0].filename == __file__
@@ -330,7 +332,7 @@ def test_what_another_folder_holds_is_said(tmp_path):
     (tmp_path / "MUSDB18-HQ/test/a.stem.mp4").touch()
     refused("musdb18hq", "MUSDB18-HQ has the layout of MUSDB18, .*stem.mp4: call it MUSDB18")
     (tmp_path / "MIR-1K/UndividedWavfile").mkdir(parents=True)
-    refused("mir1k", "MIR-1K holds UndividedWavfile, but no Wavfile/.*: put MIR-1K's files there, or .*fetch mir1k")
+    refused("mir1k", "MIR-1K holds UndividedWavfile, but no Wavfile/.*: put MIR-1K's files there, in folders of")
     (tmp_path / "DSD100").mkdir()
     refused("dsd100", "DSD100 holds nothing, but no Sources/")
     with pytest.raises(UserError, match="MIR-1K holds UndividedWavfile"):

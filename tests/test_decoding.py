@@ -48,6 +48,7 @@ def files(tmp_path_factory):
     (folder / "crashed.wav").write_bytes(wav[:size] + bytes(4) + wav[size + 4 :])  # a recorder's
     (folder / "unfinished.mp3").write_bytes(mp3[: tag + 4] + bytes(4) + mp3[tag + 8 :])  # a stream's
     (folder / "joined.mp3").write_bytes(mp3 + mp3)
+    (folder / "padded.mp3").write_bytes(mp3 + bytes(5000))
     (folder / "junk.mp3").write_bytes(bytes(3000) + mp3)
     (folder / "mkv.wav").write_bytes((folder / "a.mkv").read_bytes())
     return folder
@@ -77,8 +78,10 @@ def test_an_mp3_that_does_not_say_its_length_is_read_to_its_end(files, name):
     check(files / name, SECONDS)
 
 
-def test_mp3_files_put_together_are_read_to_the_end_of_the_last(files):
+def test_mp3_files_put_together_are_read_to_the_end_of_the_last(files, capfd):
     check(files / "joined.mp3", 2 * SECONDS)
+    check(files / "padded.mp3", SECONDS)
+    assert capfd.readouterr() == ("", "")  # libmpg123 has nothing to say about them
 
 
 @pytest.mark.parametrize("name", ["xing.mp3", "info.mp3"])
@@ -90,6 +93,20 @@ def test_an_mp3_that_says_its_length_needs_no_ffmpeg(files, name, monkeypatch):
 @pytest.mark.parametrize("name", ["a.ac3", "a.mkv", "mkv.wav", "a.m4a", "flac.ogg", "video.avi", "crashed.wav"])
 def test_what_libsndfile_refuses_ffmpeg_reads_by_its_content(files, name):
     check(files / name, SECONDS, slack=0 if name in ("crashed.wav", "flac.ogg") else 2 * FRAME)
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending", "subtype"),
+    [("alac", "m4a", "PCM_24"), ("flac", "ogg", "PCM_24"), ("copy", "mkv", "PCM_24"), ("pcm_f32le", "mov", "FLOAT"),
+     ("pcm_s16le", "mov", "PCM_16"), ("aac", "m4a", "PCM_16"), ("libopus", "mkv", "PCM_16")],
+)  # fmt: skip
+def test_what_ffmpeg_unpacks_keeps_its_depth(tmp_path, codec, ending, subtype):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (48_000, 2))
+    soundfile.write(tmp_path / "a.wav", samples, 48_000, "PCM_24")
+    run("-i", tmp_path / "a.wav", "-c:a", codec, tmp_path / f"b.{ending}")
+    with decoding.open_sound(tmp_path / f"b.{ending}") as file:
+        assert file.subtype == subtype
+        assert subtype == "PCM_16" or np.abs(file.read() - samples).max() <= 2**-23
 
 
 def test_gsm(files):
@@ -121,6 +138,27 @@ def test_what_is_no_audio_is_refused_in_one_sentence(tmp_path, name, capfd):
     assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")  # libmpg123 has nothing to say about it
     assert not opened or len(os.listdir("/proc/self/fd")) == opened
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take other names")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("x" * 300 + ".wav", "may not be read (File name too long)"), ("loop.wav", "(Too many levels of symbolic links)"),
+     (os.fsdecode(b"Stra\xdfe.wav"), "is not in UTF-8: rename the file")],
+)  # fmt: skip
+def test_names_that_no_file_can_be_opened_by(tmp_path, name, words):
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    if "UTF-8" in words:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=re.escape(words)):
+        audio.read_audio(tmp_path / name)
+
+
+def test_a_full_disk_is_not_the_files_fault(files, monkeypatch):
+    done = subprocess.CompletedProcess([], 1, "", "Error writing trailer: No space left on device\n")
+    monkeypatch.setattr(decoding, "_run_ffmpeg", lambda *_, **__: done)
+    with pytest.raises(UserError, match="cannot unpack .*a.m4a to .*cache .*: free disk space"):
+        audio.read_audio(files / "a.m4a")
 
 
 def test_a_file_without_sound_a_pipe_and_a_song_cut_short(files, tmp_path):

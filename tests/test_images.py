@@ -28,7 +28,7 @@ def idx(array):
 def published(tmp_path, monkeypatch):
     """Two tiny sets in the published format in a folder, {file: array}; no mirror is within reach."""
     rng, arrays = np.random.default_rng(0), {}
-    for data in images.SETS:
+    for data in images.sets():
         resources = []
         for part, size in SIZES.items():
             contents = {"images-idx3": rng.integers(0, 256, (size, 28, 28)), "labels-idx1": np.arange(size) % 10}
@@ -97,7 +97,7 @@ def test_missing_files_are_downloaded_from_the_mirror(published, tmp_path, monke
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    for data in images.SETS:
+    for data in images.sets():
         monkeypatch.setattr(data, "mirrors", [f"http://127.0.0.1:{server.server_port}/{data.__name__}/raw/"])
     monkeypatch.setenv("BSS_DATA_DIR", str(tmp_path / "new"))
     images.online.cache_clear()

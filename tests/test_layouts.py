@@ -179,10 +179,41 @@ def test_of_a_folder_without_validation_every_tenth_song_is_held_out(tmp_path):
         corpora.load_corpus(tmp_path / "mine", "validation")
 
 
+def test_songs_without_folders_of_splits_train_but_for_every_tenth(tmp_path):
+    for song in "abcd":
+        write_song(tmp_path / "mine" / song, 20, names=("vocals", "rest"))
+    parts = [corpora.load_corpus(tmp_path / "mine", split) for split in ("train", "validation", "all")]
+    assert [[track.name for track in part] for part in parts] == [["a", "b", "d"], ["c"], ["a", "b", "c", "d"]]
+    assert "every tenth song of all validates: c" in corpora.split_table(*parts)
+
+
+def test_a_folder_around_public_corpora(tmp_path):
+    write_song(tmp_path / "around/MUSDB18-HQ/test/a", 20)
+    assert corpora.load_corpus(tmp_path / "around", "test").name == "multitrack-1 (MUSDB18-HQ layout)"
+    write_song(tmp_path / "around/SiSEC-excerpts/test/a", 20, names=("vocals", "accompaniment"))
+    with pytest.raises(UserError, match="around holds several corpora: name one of musdb18hq, sisec-excerpts"):
+        corpora.load_corpus(tmp_path / "around", "test")
+
+
+@pytest.mark.parametrize("name", ["", "nosuch+", "nosuch + mir1k", __file__])
+def test_a_name_that_is_no_corpus_is_refused(name):
+    with pytest.raises(UserError, match="unknown corpus '"):
+        corpora.load_corpus(name, "all" if name == __file__ else "test")
+
+
+def test_a_corpus_that_cannot_be_fetched_is_not_said_to_be(tmp_path):
+    with pytest.raises(UserError, match=r"DSD100 is not in .*: get http://liutkus.net/DSD100.zip \(14,000 MB\)"):
+        corpora.load_corpus("dsd100", "test", tmp_path, real=True)
+    with pytest.raises(UserError, match="take one of mir1k, musdb18hq, musdb18, musdb18-7s, irmas$"):
+        corpora.fetch("nosuch", tmp_path)
+
+
 def test_a_folder_with_something_wrong(tmp_path):
     write_song(tmp_path / "mine/one", 50)
-    with pytest.raises(UserError, match="no split 'train', only all: .* put songs into .*mine/train"):
-        corpora.load_corpus(tmp_path / "mine", "train")
+    with pytest.raises(UserError, match="no split 'test', only all: .* put songs into .*mine/test"):
+        corpora.load_corpus(tmp_path / "mine", "test")
+    with pytest.raises(UserError, match="mine holds one song, none is left to validate on: add songs"):
+        corpora.load_corpus(tmp_path / "mine", "validation")
     write_song(tmp_path / "mine/two", 50, names=("vocals", "piano"))
     with pytest.raises(UserError, match="song 'one' .* and 'two' .*'piano'.*give all songs the same"):
         corpora.load_corpus(tmp_path / "mine", "all")

@@ -206,8 +206,11 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(folder, capsys):
         "'source-lstm' cannot be made with {'n_fft': 3}": command(folder, "--set", "n_fft=3"),
         "unknown corpus": command(folder, data="nosuch"),
         "MIR-1K is not in": missing,
-        f"{folder}/taken.safetensors is a folder: give the name": command(folder, name="taken.safetensors"),
-        f"{folder}/a file/x.test cannot be written": command(folder, name="a file/x.safetensors"),
+        f"{folder}/taken.safetensors cannot be written (Is a direc": command(folder, name="taken.safetensors"),
+        f"{folder}/a file/x.safetensors cannot be written": command(folder, name="a file/x.safetensors"),
+        "'mask-unet' cannot be made with {'width': 0}": command(folder, "--set", "width=0", model="mask-unet"),
+        "training needs more memory than": command(folder, "--batch-size", "100000000"),
+        "'source-lstm' cannot be made with {'sample_rate': 0}": command(folder, "--set", "sample_rate=0"),
         "'vocals' is silent in every training track of silent": command(folder, data="silent"),
         "training needs more memory": command(folder, "--seconds", "90000000"),
     }  # fmt: skip
@@ -270,3 +273,16 @@ def test_only_the_voice_gets_other_formants():
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
+
+
+def test_nothing_beside_the_checkpoint_is_touched(folder):
+    (folder / "kept.test").write_text("of the user")
+    small(folder, "kept.safetensors", epochs=1, steps=1)
+    assert (folder / "kept.test").read_text() == "of the user"
+
+
+@pytest.mark.parametrize("setting", ["sources=[vocals,piano]", "width"])
+def test_a_setting_that_lost_its_quotes_is_a_usage_error(folder, setting, capsys):
+    with pytest.raises(SystemExit):
+        main(command(folder, "--set", setting))
+    assert f"argument --set: {setting} is no" in capsys.readouterr().err

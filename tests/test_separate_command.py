@@ -155,6 +155,33 @@ def test_a_folder_is_taken_apart_with_its_structure(home, capsys):
     assert len(files_in(home / "out" / home.name)) == 4 and capsys.readouterr().err == ""
 
 
+def test_results_among_the_songs_are_not_taken_for_songs(home, capsys):
+    for name in ("music/album/one.wav", "music/album/live/One.WMA"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(name, tone(0.1).T.numpy(), RATE, format="WAV")
+    command = ["separate", "music/album", "--model", "exact", "--only", "vocals", "-o"]
+    for output in (".", "music/album", "music/album", "."):
+        assert main([*command, output]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main([*command, "music"]) == 1
+    assert "the results would lie among the songs of music/album: choose another" in capsys.readouterr().err
+
+
+def test_a_source_that_the_model_does_not_give_is_told_once_and_before_any_work(capsys, monkeypatch):
+    for name in ("songs/one.wav", "songs/two.wav"):
+        audio.write_audio(name, tone(0.1), RATE)
+    monkeypatch.setattr(networks.ModelSeparator, "__call__", None)
+    for arguments in (["--only", "guitar"], ["--only", "guitar", "--every-speed"]):
+        assert separate("songs", *arguments) == 1
+        assert capsys.readouterr().err.count("no source 'guitar' to write alone") == 1
+
+
+def test_what_a_killed_run_of_the_same_process_number_left_does_not_matter(home):
+    (home / f".exact.{os.getpid()}.part").mkdir()
+    audio.write_audio("song.wav", tone(0.1), RATE)
+    assert separate("song.wav") == 0
+
+
 @pytest.mark.parametrize("model", ["exact", "hpss"])
 def test_long_songs_are_separated_block_by_block(model, monkeypatch):
     monkeypatch.setattr(files, "BLOCK", 1.0)

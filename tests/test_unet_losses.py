@@ -10,6 +10,7 @@ from helpers.losses.unets import (
     MultiResolutionLoss,
     WeightedL1Loss,
     balancing_weights,
+    error_to_mixture,
     waveform_mse,
     weights_of,
 )
@@ -176,3 +177,17 @@ def test_silence_has_no_loss_and_a_gradient_that_is_finite():
     terms = MultiResolutionLoss(((256, 64),))(model, (silence.sum(1), silence), 0.0)
     terms["loss"].backward()
     assert terms["loss"] == 0 and model.parts.grad.isfinite().all() and terms["snr"].isfinite()
+
+
+def test_the_error_to_mixture_is_in_decibels_and_has_a_floor():
+    class Leaks(nn.Module):
+        def forward(self, mixture):
+            return sources + 0.1 * mixture.unsqueeze(1)
+
+    mixture, sources = batch_of(2)
+    assert float(error_to_mixture(Leaks(), (mixture, sources), 0.0)["loss"]) == pytest.approx(
+        10 * np.log10(2 * 0.01 + 1e-3), abs=1e-4
+    )
+    perfect = lambda mixture: sources  # noqa: E731
+    assert float(error_to_mixture(perfect, (mixture, sources), 0.0)["loss"]) == pytest.approx(-30, abs=1e-4)
+    assert float(error_to_mixture(lambda mixture: 0 * sources, (0 * mixture, 0 * sources), 0.0)["loss"]) == -30

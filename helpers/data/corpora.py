@@ -117,20 +117,19 @@ def load_corpus(name, split="train", data_dir=None, sample_rate=None, mono=False
     Args:
         name: a key of KINDS, however spelt; 'embedded'; the path of a folder with such a corpus, or with songs:
             FOLDER/<song>/<source>.wav (or flac, ogg, mp3), with subfolders train, validation and test above the songs
-            (without these its only split is 'all'); or several as 'a+b+c', see joined(): those without such a split
-            are left out.
+            (without these: 'all', or 'train', of which every tenth validates); or several as 'a+b+c', see joined():
+            those without such a split are left out.
         data_dir: the data folder, default runtime.data_dir().
         sample_rate, mono: resample and down-mix the tracks; converted copies are kept in the cache.
-        real: True refuses a corpus that is not in the data folder. Otherwise a warning says what takes its place: of
-            songs with four stems, the previews of MUSDB18; else the embedded songs. Only what is smaller than
-            UNASKED_MB is downloaded.
+        real: True refuses a corpus that is missing. Otherwise a warning says what takes its place: of songs with four
+            stems, MUSDB18's previews; else the embedded songs. Only what is smaller than UNASKED_MB is downloaded.
 
     Raises UserError for an unknown name or split, a folder that lacks files, or a missing corpus.
     """
     folder = Path(data_dir or runtime.data_dir())
-    names = [name] if Path(name).expanduser().is_dir() else str(name).split("+")
+    names = [name] if Path(name).expanduser().is_dir() else re.split(r"\s*\+\s*", str(name).strip())
     parts = []
-    for part in names:
+    for part in names:  # no comprehension: it would be a frame of its own, and the warning would name this file
         parts.append(_load_one(part, split, folder, real).at(sample_rate, mono))
     there = [corpus for corpus in parts if corpus.tracks]
     if not there:
@@ -180,8 +179,7 @@ def kind_of(name):
 def place(name, data_dir):
     """Return the folder in which a corpus lies, perhaps one deeper than it should; None if there is no such folder."""
     folders = [folder for folder in below(Path(data_dir), "*/") if kind_of(folder.name) == name]
-    anywhere = folders + [Path(data_dir)] * ("." in KINDS[name].folders)
-    holding = (_holding(name, folder) for folder in anywhere)
+    holding = (_holding(name, folder) for folder in folders + [Path(data_dir)] * ("." in KINDS[name].folders))
     return next(filter(None, holding), folders[0] if folders else None)
 
 
@@ -194,15 +192,15 @@ def _holding(name, folder):
 def _load_one(name, split, folder, real):
     """Return a split of a single corpus, perhaps without tracks; see load_corpus."""
     path, kind = Path(name).expanduser(), kind_of(name)
-    if name not in (*KINDS, "embedded") and path.is_dir():
-        own = next((key for key in (kind, "voices-and-bands") if key and _holding(key, path)), None)
-        return _from_folder(own, split, path) if own else _own_folder(path, split)
+    if name and name not in (*KINDS, "embedded") and path.is_dir():
+        own, there = _corpus_in(path)
+        return _from_folder(own, split, there) if own else _own_folder(path, split)
+    if not kind and name != "embedded":
+        raise UserError(f"unknown corpus '{name}': take one of {', '.join(KINDS)}, embedded, or an existing folder")
     if split not in SPLITS:
         raise UserError(f"unknown split '{split}': take one of {', '.join(SPLITS)}")
     if name == "embedded":
         return embedded_corpus(name, split)
-    if not kind:
-        raise UserError(f"unknown corpus '{name}': take one of {', '.join(KINDS)}, embedded, or an existing folder")
     missing = f"{KINDS[kind].title} is not in {folder}"
     if real and not place(kind, folder):
         raise UserError(f"{missing}: {_remedy(kind, folder)}")
@@ -211,6 +209,16 @@ def _load_one(name, split, folder, real):
         what = f"{KINDS[taken].title} take" if taken else "the embedded songs take"
         warnings.warn(f"{missing}, {what} its place: {_remedy(kind, folder)}", stacklevel=3)
     return _from_folder(taken, split, place(taken, folder)) if taken else embedded_corpus(kind, split)
+
+
+def _corpus_in(path):
+    """Return (its key in KINDS, its folder) of the public corpus in a folder of the user's; (None, path) if none is."""
+    folders = [(kind_of(folder.name), folder) for folder in (path, *below(path, "*/"))] + [("voices-and-bands", path)]
+    found = [(key, folder) for key, folder in folders if key and _holding(key, folder)] or [(None, path)]
+    several = ", ".join(dict.fromkeys(key for key, _ in found if key))
+    if "," in several:
+        raise UserError(f"{path} holds several corpora: name one of {several}, and give this as the data folder")
+    return found[0]
 
 
 def _at_hand(name, folder):
@@ -245,7 +253,7 @@ def _checked(name, there):
     if other:
         raise UserError(f"{there} has the layout of {other.title}, {other.layout}: call it {other.folders[0]}")
     names = ", ".join(path.name for path in below(there)[:5]) or "nothing"
-    remedy = f"put {kind.title}'s files there, or move this folder away and {_remedy(name, there.parent)}"
+    remedy = f"put {kind.title}'s files there, in folders of these names, or take another data folder"
     raise UserError(f"{there} holds {names}, but no {kind.layout}: {remedy}")
 
 
@@ -255,13 +263,13 @@ def _own_folder(folder, split):
     if len(inside) == 1 and inside[0].name not in SPLITS and any(path.is_dir() for path in below(inside[0])):
         folder = inside[0]  # one folder too deep
     parts = [part for part in SPLITS if (folder / part).is_dir()] or ["all"]
-    hold_out = "train" in parts and "validation" not in parts and split != "test"
-    part, about = "train" if hold_out else split, "the folder's own splits"
+    hold_out = parts[0] in ("train", "all") and "validation" not in parts and split in ("train", "validation")
+    part, about = parts[0] if hold_out else split, "the folder's own splits"
     if part not in parts:
         have = f"{folder} has no split '{split}', only {', '.join(parts)}"
         raise UserError(f"{have}: take one of these, or put songs into {folder / split}")
     there = folder if part == "all" else folder / part
-    tracks = layouts.song_folder(there, part)
+    tracks = layouts.song_folder(there, split)
     if not tracks:
         raise UserError(f"{there} holds no songs: put folders of stems there")
     different = list({frozenset(track.stems): track for track in tracks}.values())
@@ -269,8 +277,8 @@ def _own_folder(folder, split):
         have = " and ".join(f"'{track.name}' the sources {sorted(track.stems)}" for track in different[:2])
         raise UserError(f"in {folder}, song {have}: give all songs the same")
     if hold_out:
-        tracks = layouts.with_validation(tracks, every=10)
-        about = "every tenth song of train validates: "
+        tracks = layouts.with_validation([replace(track, split="train") for track in tracks], every=10)
+        about = f"every tenth song of {part} validates: "
         about += ", ".join(track.name for track in tracks if track.split == "validation")
         tracks = [track for track in tracks if track.split == split]
         if not tracks:
@@ -319,6 +327,8 @@ def _remedy(name, folder):
     archive = KINDS[name].archive
     if not archive:
         return f"put its files there, as {folder / KINDS[name].folders[0] / KINDS[name].layout}"
+    if not archive.checksum:
+        return f"get {archive.url} ({archive.megabytes:,} MB) and unpack it as {folder / KINDS[name].folders[0]}"
     return f"run `python -m helpers fetch {name} --data-dir {folder}` to download it ({archive.megabytes:,} MB)"
 
 
@@ -329,7 +339,7 @@ def fetch(name, data_dir=None):
     """
     name, folder = kind_of(name) or name, Path(data_dir or runtime.data_dir())
     if name not in KINDS or not KINDS[name].archive:
-        known = ", ".join(key for key, kind in KINDS.items() if kind.archive)
+        known = ", ".join(key for key, kind in KINDS.items() if kind.archive and kind.archive.checksum)
         raise UserError(f"'{name}' cannot be downloaded: take one of {known}")
     there, kind = place(name, folder), KINDS[name]
     if there and any(there.iterdir()):

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -33,14 +34,21 @@ def open_sound(path):
     Raises UserError if the file is missing or empty, or if neither program can read it.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give the audio files in it")
-    if not path.exists():
-        raise UserError(f"there is no file {path}: check its name")
-    if not path.is_file():
-        raise UserError(f"{path} is a pipe or a device, which has no length: save it to a file first, and give that")
-    if not os.access(path, os.R_OK):
+    try:
+        mode = path.stat().st_mode
+        str(path).encode()
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}: check its name") from error
+    except OSError as error:
+        raise UserError(f"{path} may not be read ({error.strerror}): check its name and its permissions") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name {str(path)!a} is not in UTF-8: rename the file") from error
+    if not os.access(path, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK):
         raise UserError(f"{path} may not be read: change its permissions")
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder: give the audio files in it")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a pipe or a device, which has no length: save it to a file first, and give that")
     with open(path, "rb") as file:
         beginning = file.read(512).lstrip().lower()
     if beginning.startswith((b"<!doctype", b"<html")):
@@ -53,24 +61,31 @@ def open_sound(path):
 
 
 def _open_with_libsndfile(path):
-    """Return a SoundFile, or None where libsndfile cannot read the file, all of it, and from any sample on."""
+    """Return a SoundFile, or None where libsndfile cannot read the file, all of it, and from any sample on.
+
+    An MP3 file that does not say how long it is does not count: libsndfile guesses, and cuts it there. Nor does one
+    that is longer than it says, as where files were put one behind the other: the first frame speaks of the first one
+    only. These are kept from libsndfile, which would complain on standard error.
+    """
+    end, size = _mp3_end(path), path.stat().st_size
+    if end and size > end + 1024:  # a small tag may come last
+        return None
+    if end and size < 0.99 * end:
+        raise UserError(f"{path} is cut short, {(end - size) / end:.0%} of it is missing: get it again")
     # Opened without its name: for the ending .mp3, libsndfile would look for MP3 frames in whatever it is.
     source = os.open(path, os.O_RDONLY) if os.name == "posix" else path
     try:
         file = soundfile.SoundFile(source)
     except soundfile.SoundFileError:
         return None
-    if file.frames > 0 and file.seekable() and (file.format != "MP3" or _says_its_length(path)):
+    if file.frames > 0 and file.seekable() and (file.format != "MP3" or end):
         return file
     file.close()
     return None
 
 
-def _says_its_length(path):
-    """True if an MP3 file says how long it is, and is no longer: otherwise libsndfile guesses, and cuts it there.
-
-    It is longer where files were put one behind the other: the first frame speaks of the first one only.
-    """
+def _mp3_end(path):
+    """Return where an MP3 file says that its last frame ends, in bytes; None if it does not say how long it is."""
     with open(path, "rb") as file:
         head, start = file.read(10), 0
         if head[:3] == b"ID3":  # a tag of text and pictures; its length is in four times seven bits
@@ -78,10 +93,8 @@ def _says_its_length(path):
         file.seek(start)
         first = file.read(4096)
     found = re.search(XING, first, re.DOTALL) or re.search(VBRI, first, re.DOTALL)
-    if not found:
-        return False
-    frames, size = (int.from_bytes(found[name], "big") for name in ("frames", "size"))
-    return frames > 0 and path.stat().st_size <= start + found.start() + size + 1024  # a small tag may come last
+    frames, size = (int.from_bytes(found[name], "big") if found else 0 for name in ("frames", "size"))
+    return start + found.start() + size if frames else None
 
 
 # ---- ffmpeg ------------------------------------------------------------------------------------------------------
@@ -106,10 +119,10 @@ def ffmpeg():
         ) from error
 
 
-def _run_ffmpeg(path, *output):
+def _run_ffmpeg(path, *output, loglevel="error"):
     """Run ffmpeg on a file; return the finished process."""
     try:
-        command = [ffmpeg(), "-nostdin", "-v", "error", "-i", str(path.resolve()), *output]
+        command = [ffmpeg(), "-nostdin", "-v", loglevel, "-i", str(path.resolve()), *output]
     except UserError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     return subprocess.run(command, capture_output=True, text=True, errors="replace")
@@ -123,10 +136,11 @@ def cached(kind, path, *settings):
 
 
 def unpack_streams(path, count=1):
-    """Unpack the first `count` audio streams of a file to 16-bit WAV, once; return their paths in the cache.
+    """Unpack the first `count` audio streams of a file to WAV, once; return their paths in the cache.
 
-    The files appear together, when all are whole. Raises UserError without ffmpeg, or if it fails on this file, as it
-    does where there are fewer streams.
+    They have 24 bits, or are floats, where the streams are lossless and as deep; else 16 bits. The files appear
+    together, when all are whole. Raises UserError without ffmpeg, or if it fails on this file, as it does where there
+    are fewer streams.
     """
     path = Path(path)
     target = cached("unpacked", path, count)
@@ -138,9 +152,10 @@ def unpack_streams(path, count=1):
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as folder:
             part = Path(folder) / "streams"
             part.mkdir()
-            output = []
+            output, codecs = [], _codecs(path)
             for stream, name in enumerate(names):
-                output += ["-map", f"0:a:{stream}", "-c:a", "pcm_s16le", "-rf64", "auto", str(part / name)]
+                codec = codecs[stream] if stream < len(codecs) else "pcm_s16le"
+                output += ["-map", f"0:a:{stream}", "-c:a", codec, "-rf64", "auto", str(part / name)]
             done = _run_ffmpeg(path, *output)
             if done.returncode or not all((part / name).exists() for name in names):
                 raise UserError(_refusal(path, count, done.stderr))
@@ -152,6 +167,13 @@ def unpack_streams(path, count=1):
     return [target / name for name in names]
 
 
+def _codecs(path):
+    """Return ffmpeg's name of the WAV codec that holds each audio stream of a file without loss, 16 bits if lossy."""
+    streams = re.findall(r"Stream #.*: Audio: (.*)", _run_ffmpeg(path, loglevel="info").stderr)
+    deep = {r"^pcm_f|^wavpack.* fltp": "pcm_f32le", r" s32p?\b": "pcm_s24le"}
+    return [next((codec for sign, codec in deep.items() if re.search(sign, stream)), "pcm_s16le") for stream in streams]
+
+
 def _refusal(path, count, complaints):
     """Return the sentence for a file from which ffmpeg did not get `count` audio streams."""
     no_stream = "matches no streams" in complaints
@@ -159,6 +181,8 @@ def _refusal(path, count, complaints):
         return f"{path} has no sound: give a file with an audio stream"
     if no_stream:
         return f"{path} has fewer than {count} audio streams: get the file again"
+    if "No space left" in complaints:
+        return f"cannot unpack {path} to {runtime.cache_dir()} (No space left on device): free disk space"
     reason = (complaints.strip().splitlines() or ["no reason given"])[-1].rpartition(": ")[2]
     return f"{path} cannot be read as audio (ffmpeg: {reason}): give a WAV, FLAC, OGG, MP3 or M4A file, or get it again"
 

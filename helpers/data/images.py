@@ -8,21 +8,19 @@ import functools
 import math
 import warnings
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
-from torchvision.datasets import MNIST, FashionMNIST
 
 from helpers import runtime
 from helpers.data import embedded
 from helpers.data.download import online
 from helpers.runtime import UserError
 
-SETS = (MNIST, FashionMNIST)  # torchvision knows their mirrors, checksums and layout on disk; 43 MB in all
 HELD_OUT = 5_000  # images at the end of each real training set that make the validation split
 FORMS = {"train": (0, 1287), "validation": (1287, 1545), "test": (1545, 1797)}  # 10, 2 and 2 forms of load_digits
 DRAWN = {"train": (3_000, 1), "validation": (600, 2), "test": (600, 3)}  # count and seed of the drawn garments
@@ -44,11 +42,19 @@ class ImageSet:
     split: str
     embedded: bool
     digit_names: tuple = tuple("0123456789")
-    garment_names: tuple = tuple(FashionMNIST.classes)
+    garment_names: tuple = field(default_factory=lambda: tuple(sets()[1].classes))
 
     def to(self, device):
         """Return the same set with its images (not its labels) on `device`."""
         return replace(self, digits=self.digits.to(device), garments=self.garments.to(device))
+
+
+@functools.cache
+def sets():
+    """Return torchvision's MNIST and FashionMNIST, which know their mirrors, checksums and layout on disk (43 MB)."""
+    from torchvision.datasets import MNIST, FashionMNIST  # here: torchvision takes seconds to import
+
+    return MNIST, FashionMNIST
 
 
 def load_images(split):
@@ -61,7 +67,7 @@ def load_images(split):
     if split not in FORMS:
         raise UserError(f"unknown split '{split}': take one of {', '.join(FORMS)}")
     folder = runtime.data_dir()
-    if not (on_disk(folder) or all(online(data.mirrors[0] + data.resources[-1][0]) for data in SETS)):
+    if not (on_disk(folder) or all(online(data.mirrors[0] + data.resources[-1][0]) for data in sets())):
         lack = f"MNIST and Fashion-MNIST are not (whole) in {folder} and there is no network"
         warnings.warn(f"{lack}: the embedded images take their place", stacklevel=2)
         return embedded_images(split)
@@ -85,7 +91,7 @@ def image_banner(image_set):
 
 def on_disk(folder):
     """True if every file of both sets lies in a data folder, packed (.gz) or not."""
-    packed = [Path(folder) / data.__name__ / "raw" / name for data in SETS for name, _ in data.resources]
+    packed = [Path(folder) / data.__name__ / "raw" / name for data in sets() for name, _ in data.resources]
     return all(path.exists() or path.with_suffix("").exists() for path in packed)
 
 
@@ -95,7 +101,7 @@ def fetch_images(folder, train=True):
     Raises UserError if that fails, or if a file is damaged.
     """
     try:
-        return [data(folder, train=train, download=True) for data in SETS]
+        return [data(folder, train=train, download=True) for data in sets()]
     except (OSError, EOFError, zlib.error, RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split()) or "a file is cut short"
         remedy = "check network and disk, delete damaged files and run `python -m helpers fetch --data-dir"

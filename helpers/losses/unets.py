@@ -78,6 +78,19 @@ def waveform_mse(model, batch, progress):
     return {"loss": (model(mixture) - sources).square().mean()}
 
 
+def error_to_mixture(model, batch, progress):
+    """Mean of 10 log10(energy of the estimates' errors / energy of the mixture + 1e-3), in dB, over the segments.
+
+    A logarithmic mean squared error (Heitkaemper et al., 2020, arXiv 1911.08895) over the mixture's energy: every
+    segment counts alike, and nothing is gained below -30 dB. Squared errors ask for the mean of what a bin may hold, as
+    the SDR does; the absolute ones of MultiResolutionLoss ask for its median.
+    """
+    mixture, sources = batch
+    error = (model(mixture) - sources).square().sum(dim=(1, 2, 3))  # (batch,)
+    energy = mixture.square().sum(dim=(1, 2)).clamp_min(1e-8)
+    return {"loss": 10 * torch.log10(error / energy + 1e-3).mean()}
+
+
 @dataclass
 class MultiResolutionLoss:
     """L1 of the waveforms, and of their complex STFTs at several resolutions (as in BS-RoFormer: Lu et al., 2023).

@@ -21,6 +21,7 @@ class EverySpeed:
     def __init__(self, separator, semitones=SEMITONES, progress=None):
         self.separator, self.semitones, self.progress = separator, tuple(semitones), progress
         self.sample_rate = getattr(separator, "sample_rate", 0)
+        self.sources = getattr(separator, "sources", getattr(separator, "names", ()))
 
     def __call__(self, waveform, sample_rate):
         """Return {source: waveform}, as long as the mixture (channels, time)."""

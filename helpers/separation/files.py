@@ -3,8 +3,8 @@
 import contextlib
 import itertools
 import os
-import shutil
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from helpers.data import audio
+from helpers.data.decoding import open_sound
 from helpers.runtime import UserError
 from helpers.separation.chunks import in_pieces
 from helpers.separation.networks import share_residual
@@ -20,7 +21,8 @@ from helpers.separation.networks import share_residual
 BLOCK, SHARED = 60.0, 2.0  # seconds of a song in memory at a time, and of two neighbours that fade into each other
 SILENT_FOR = 30.0  # seconds between two lines of progress in a log file
 AUDIO = (
-    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".aac", ".wma", ".mp4", ".mkv", ".mov", ".webm"
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".caf", ".au", ".w64", ".rf64",
+    ".m4a", ".m4b", ".aac", ".ac3", ".wma", ".wv", ".mka", ".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm",
 )  # fmt: skip
 FORMATS = {  # {ending: (most channels, sample rates)}
     "wav": (1024, range(1, 2**31)),
@@ -51,25 +53,22 @@ def separate_file(path, folder, separator, form="wav", only=(), two_stems=False,
         raise UserError(f"{has}, which {form} cannot hold: take --format wav")
     if warning := low_rate(path, shape.sample_rate, separator):
         warn(warning)
-    there = next(parent for parent in folder.parents if parent.exists())
-    part = there / f".{folder.name}.{os.getpid()}.part"  # not in `folder`, which is made when all is done
     try:
-        part.mkdir()
-        raw, loudest = _write_raw(part, _estimates(path, shape, separator, only, two_stems, add_up), shape)
-        if loudest > 1 and form != "wav":
-            warn(f"{path}: the sources are made {loudest:.2f} times softer, {form} cannot hold them as they are")
-        written = [_converted(file, form, _subtype(path, form, loudest), max(1.0, loudest)) for file in raw]
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in written:
-            os.replace(file, folder / file.name)
-        return [folder / file.name for file in written]
-    except (OSError, soundfile.SoundFileError) as error:
+        there = next(parent for parent in folder.parents if parent.exists())  # `folder` is made when all is done
+        with tempfile.TemporaryDirectory(dir=there, prefix=f".{folder.name}.", suffix=".part") as part:
+            raw, loudest = _write_raw(Path(part), _estimates(path, shape, separator, only, two_stems, add_up), shape)
+            if loudest > 1 and form != "wav":
+                warn(f"{path}: the sources are made {loudest:.2f} times softer, {form} cannot hold them as they are")
+            written = [_converted(file, form, _subtype(path, form, loudest), max(1.0, loudest)) for file in raw]
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in written:
+                os.replace(file, folder / file.name)
+            return [folder / file.name for file in written]
+    except (OSError, soundfile.SoundFileError, UnicodeEncodeError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise UserError(f"cannot write to {folder} ({reason}): free disk space or choose another folder") from error
     except MemoryError as error:
         raise UserError(f"{path} takes more memory than there is: choose a smaller --chunk") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def low_rate(path, sample_rate, separator):
@@ -148,10 +147,8 @@ def _subtype(path, form, loudest):
     """Return soundfile's name of the depth that the estimates of a file are written in."""
     if form == "mp3":
         return "MPEG_LAYER_III"
-    try:
-        depth = soundfile.info(path).subtype
-    except soundfile.SoundFileError:  # unpacked by ffmpeg, to 16 bit
-        depth = "PCM_16"
+    with open_sound(path) as file:
+        depth = file.subtype
     if form == "wav" and (loudest > 1 or depth in ("FLOAT", "DOUBLE", "PCM_32")):
         return "FLOAT"
     return "PCM_24" if depth in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE") else "PCM_16"
@@ -178,11 +175,12 @@ def song_folders(inputs, output=None):
     """Return {file: its folder in the output}: SONG, or for the files of a folder FOLDER/…/SONG, as they lie in it.
 
     SONG is the file's name without its ending; where that is taken, with its ending and its folder's name before it,
-    and if need be a number behind it. Hidden files, and what lies in `output`, are left out of a folder.
+    and if need be a number behind it. Hidden files, and results in `output`, are left out of a folder. Raises UserError
+    where the results of a folder would lie among its songs.
     """
     parents = {}  # {file: folder above SONG}
     for path in map(Path, inputs):
-        files = _audio_in(path, output) if path.is_dir() else []
+        files = _audio_in(path, output) if os.path.isdir(path) else []
         for file in files or [path]:
             parents.setdefault(file, Path(path.resolve().name, file.parent.relative_to(path)) if files else Path())
     folders, taken = {}, set()
@@ -197,12 +195,19 @@ def song_folders(inputs, output=None):
 
 def _audio_in(folder, output):
     """Return the audio files below a folder, sorted; see song_folders for what is left out."""
-    results = Path(output).resolve() if output else None
+    results = Path(output or os.devnull).resolve()
+    if folder.resolve() == results:
+        results = results / results.name  # see song_folders
+    elif folder.resolve() == results / folder.resolve().name:
+        raise UserError(f"the results would lie among the songs of {folder}: choose another output than {output}")
+    inside = results.is_relative_to(folder.resolve())
     files = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        ours = results not in (None, folder.resolve()) and path.resolve().is_relative_to(results)
-        if path.suffix.lower() in AUDIO and path.is_file() and not hidden and not ours:
+        ours = inside and path.resolve().is_relative_to(results)
+        song = path.suffix.lower() in AUDIO and os.path.isfile(path)
+        closed = os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)  # to be named, not left out
+        if (song or closed) and not hidden and not ours:
             files.append(path)
     return files
 
@@ -211,8 +216,12 @@ def separate_files(inputs, output, separator, name, **options):
     """Separate audio files, and those in folders, into `output`/SONG/`name`/SOURCE.wav.
 
     name: the model's, for the folder. options: separate_file's. Yields (path, files written, None or the UserError) of
-    each; an input that fails does not stop the others, and leaves nothing behind.
+    each; an input that fails does not stop the others, and leaves nothing behind. Raises UserError at once where the
+    separator has not the sources that the options name.
     """
+    sources = getattr(separator, "sources", getattr(separator, "names", ()))
+    if sources:
+        _chosen(dict.fromkeys(sources, 0), options.get("only", ()), options.get("two_stems", False))
     for path, song in song_folders(inputs, output).items():
         try:
             yield path, separate_file(path, Path(output) / song / name, separator, **options), None

@@ -42,7 +42,7 @@ class LiveBoard:
             if self.pictures:
                 rows = {label: torch.as_tensor(images).detach().cpu() for label, images in self.pictures().items()}
                 self.kept.append((epoch, rows))
-            picture = Image(data=self.figure(history)._repr_png_(), format="png")
+            picture = Image(data=self.figure(history).png(), format="png")
             self.handle = display_in(self.handle, picture)
         for number in history["epoch"][self.printed :]:  # several when a run is resumed, else one
             print(epoch_line(history, number, self.epochs), flush=True)

@@ -55,10 +55,14 @@ class Picture(Figure):
     def __init__(self, width, height, layout="constrained"):
         super().__init__(figsize=(width, height), dpi=100, layout=layout)
 
-    def _repr_png_(self):
+    def png(self):
+        """Return the figure as the bytes of a PNG, with few colours where more would make it heavy."""
         png = io.BytesIO()
         self.savefig(png, format="png", bbox_inches="tight")
         return png.getvalue() if png.tell() < LARGE else with_few_colours(png)
+
+    def _repr_png_(self):
+        return self.png()
 
 
 def with_few_colours(png, colours=128):

@@ -112,8 +112,8 @@ def _pictures(clips, sample_rate, start, peak, highest):
     seconds = max(clip.shape[-1] for clip in clips.values()) / sample_rate
     pictures = {}
     for name, clip in clips.items():
-        fig = Picture(PICTURE_WIDTH / 100, 1.6)
-        fig.get_layout_engine().set(h_pad=0.01, w_pad=0.01)
+        fig = Picture(PICTURE_WIDTH / 100, 1.6, layout=None)  # a layout for all rows: finding one takes a while
+        fig.subplots_adjust(left=0.08, right=0.98, bottom=0.22, top=0.98, hspace=0.08)
         wave, spectrogram = fig.subplots(2, 1, sharex=True, height_ratios=[1, 1.9])
         times, lows, highs = _envelope(clip, sample_rate, start)
         wave.fill_between(times, lows, highs, color=colour_of(name, CYCLE[-1]), linewidth=0.4)
