@@ -95,10 +95,10 @@ def _checked(record, path):
     """Return `record` with plain Python numbers; UserError unless it has all FIELDS, and flat rows."""
     remedy = "delete it and run its notebook again"
     for name in FIELDS:
-        if name not in record:
+        if not isinstance(record, dict) or name not in record:
             raise UserError(f"{path} has no '{name}': {remedy}")
     record = _plain(record, path)
-    for row in record["rows"] or [None]:
+    for row in (isinstance(record["rows"], list) and record["rows"]) or [None]:
         if not isinstance(row, dict) or not row or any(isinstance(cell, (list, dict)) for cell in row.values()):
             raise UserError(f"{path} needs rows that are flat dicts, and at least one: {remedy}")
     return record

@@ -62,7 +62,7 @@ def restore_run(path, plan, parts):
     A part that the file lacks stays as it is, such as the gradient scaler of a run that was begun without one.
     Raises UserError if the file is damaged, or of another plan.
     """
-    remedy = "delete it, or pass resume=False to begin again"
+    remedy = "delete it, or begin again without --resume (resume=False)"
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # torch looks at no checksum: a flipped bit would become a wrong weight

@@ -170,3 +170,12 @@ def test_a_figure_is_saved_as_it_is_shown(run, tmp_path):
     assert path == tmp_path / "build" / "figures" / "01_curve.png"
     assert path.read_bytes() == fig._repr_png_() and 300 < width(path) < 500
     assert [file.name for file in path.parent.iterdir()] == ["01_curve.png"]
+
+
+@pytest.mark.parametrize("text", ["5", "[]", "null", '{"rows": 5}'])
+def test_json_of_another_kind_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "other.json"
+    record = dict.fromkeys(results.FIELDS, "") | {"rows": 5}
+    path.write_text(json.dumps(record) if "rows" in text else text)
+    with pytest.raises(UserError, match="other.json (has no 'title'|needs rows that are)"):
+        results.load_results(path)

@@ -8,6 +8,7 @@ from audio_models import Broken, Identity, SwapSides, noise, register
 from torch import nn
 
 from helpers.checkpoints import save_checkpoint
+from helpers.models import DeepUNet
 from helpers.models.image_unet import ImageUNet
 from helpers.runtime import UserError
 from helpers.separation import catalogue, files
@@ -168,3 +169,17 @@ def test_a_gpu_gets_several_chunks_at_a_time():
     separate = ModelSeparator(model, "cpu", chunk=1.0, overlap=0.1)
     separate.batch = 4
     torch.testing.assert_close(separate(noise(3, 50_000), 8000)["vocals"], noise(3, 50_000)[[1, 0, 2]])
+
+
+def test_the_rest_gets_all_that_the_others_leave_above_the_models_band_too():
+    torch.manual_seed(0)
+    model = DeepUNet(width=4, sample_rate=8000, n_fft=256, hop_length=64, rest="accompaniment")
+    assert type(model)(**model.arguments).rest == "accompaniment"
+    with pytest.raises(ValueError, match="source"):
+        DeepUNet(rest="drums")
+    waveform = noise(2, 30_000)
+    estimates = ModelSeparator(model, "cpu")(waveform, 22_050)
+    torch.testing.assert_close(estimates["vocals"] + estimates["accompaniment"], waveform)
+    spectrum = torch.fft.rfft(estimates["accompaniment"]).abs(), torch.fft.rfft(waveform).abs()
+    above = int(30_000 / 22_050 * 5000)  # Hz -> bin: beyond what the model hears
+    torch.testing.assert_close(spectrum[0][:, above:], spectrum[1][:, above:], rtol=0.02, atol=0.2)  # of about 17

@@ -51,6 +51,8 @@ class AudioModel(nn.Module):
     Args:
         sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples; None for a model without one.
         sources: names of what it gives, in order.
+        rest: one of them, which in separation gets all that the others leave of the mixture, at any sample rate: what
+            lies above half the model's own rate, too.
 
     A subclass adds its other arguments to `self.arguments`, plain values that a file can hold, so that
     `type(model)(**model.arguments)` is a model of the same shape. The attribute `channels` is "each" for a model that
@@ -59,10 +61,14 @@ class AudioModel(nn.Module):
 
     channels = "each"
 
-    def __init__(self, sample_rate=16_000, n_fft=1024, hop_length=256, sources=VOICE):
+    def __init__(self, sample_rate=16_000, n_fft=1024, hop_length=256, sources=VOICE, rest=None):
         super().__init__()
         self.sample_rate, self.sources = sample_rate, tuple(sources)
         self.arguments = {"sample_rate": sample_rate, "sources": list(sources)}
+        self.rest = rest
+        if rest:
+            check_choice("source", rest, self.sources)
+            self.arguments["rest"] = rest
         if n_fft:
             self.arguments |= {"n_fft": n_fft, "hop_length": hop_length}
             self.stft = STFT(n_fft, hop_length)

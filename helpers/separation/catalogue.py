@@ -10,6 +10,7 @@ from helpers.separation.chunks import CHUNK, ChunkedSeparator
 from helpers.separation.networks import ModelSeparator
 
 RESULTS = (ROOT / "report" / "results", BUILD / "results")  # the committed ones first
+METRICS = ("GNSDR", "NSDR", "SDR", "PSNR")  # the first of them that a row has is listed
 BLIND = ("source 1", "source 2")  # what sources are called by a method that cannot tell which is which
 FOLDERS = (ROOT / "checkpoints", BUILD / "checkpoints")  # the committed ones first, then those of trial runs
 NAMES = {  # models whose file is not called as they are, or that are missed where they are not trained yet
@@ -110,7 +111,7 @@ def _measured(name, records):
     measured = {}
     for record in records:
         for row in record["rows"]:
-            metric = next((metric for metric in ("GNSDR", "NSDR", "SDR", "PSNR") if metric in row), None)
+            metric = next((metric for metric in METRICS if isinstance(row.get(metric), (int, float))), None)
             if row.get("separator") == name and metric:
                 where = f"{record['data']}, {record['split']}"
                 source = f"{row['source']} " if "source" in row else ""

@@ -4,6 +4,7 @@ An audio model, for ModelSeparator, is an nn.Module that
 
 - maps (batch, channels, time) to (batch, sources, channels, time) of the same length, at least a second long;
 - has the attributes `sample_rate` in Hz and `sources`, their names in order;
+- may have the attribute `rest`, the source that gets all that the others leave of the input, at any rate;
 - has the attribute `channels`: 'each' for a model of one channel, which is applied to every channel by itself, or
   'joint' for one of two, which sees left and right together.
 
@@ -54,6 +55,7 @@ class ModelSeparator:
         self.device = pick_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
         self.sample_rate, self.sources = model.sample_rate, tuple(model.sources)
+        self.rest = getattr(model, "rest", None)
         self.chunk, self.add_up, self.progress = max(1, round(chunk * self.sample_rate)), add_up, progress
         self.overlap = min(round(overlap * self.sample_rate), self.chunk // 2)
         self.batch = 1 if self.device.type == "cpu" else max(1, int(GPU_SECONDS / chunk))  # chunks at a time
@@ -75,6 +77,8 @@ class ModelSeparator:
         estimates = [audio.resample(estimate, self.sample_rate, sample_rate) for estimate in estimates]
         estimates = [F.pad(estimate, (0, frames - estimate.shape[-1])) for estimate in estimates]  # or cropped
         named = {name: part.to(waveform.device) for name, part in zip(self.sources, estimates, strict=True)}
+        if self.rest:
+            named[self.rest] = waveform - sum(part for name, part in named.items() if name != self.rest)
         return share_residual(named, waveform) if self.add_up else named
 
     def _separate(self, chunks):
