@@ -14,7 +14,7 @@ from helpers.data.augment import at_speeds, equalised, with_new_singers
 from helpers.data.batches import SegmentSampler, fixed_batches, load_samples
 from helpers.data.corpora import load_corpus
 from helpers.losses.masks import MaskLoss
-from helpers.losses.unets import MultiResolutionLoss, WeightedL1Loss, waveform_mse
+from helpers.losses.unets import MultiResolutionLoss, WeightedL1Loss, error_to_mixture, waveform_mse
 from helpers.losses.vae import MusicVAELoss
 from helpers.models.mask_nets import MaskModel, fit_statistics
 from helpers.runtime import UserError, check_writable, describe_device, pick_device, seed_everything
@@ -55,7 +55,8 @@ CLIPS = {"sample_rate": 16_000, "n_fft": 2048, "hop_length": 512, "dropout": 0.1
 VARIED = {"remix": 0.7, "speeds": True, "learning_rate": 2e-3}
 MASKED = VARIED | {"seconds": 4.0}
 DEEP = VARIED | {"spread": 0.2, "average": 0.998}
-SONGS = DEEP | {"seconds": 4.0, "batch_size": 4, "equalise": 4.0, "learning_rate": 1e-3}
+SONGS = DEEP | {"seconds": 4.0, "batch_size": 4}
+VOICE_AND_REST = partial(models.DeepUNet, rest="accompaniment")
 RECIPES = {
     "music-vae": Recipe(models.MusicVAE, MusicVAELoss("waveforms", beta=0.01), **VARIED),
     "feedforward": Recipe(partial(models.SingleFrameNet, **DENSE), MaskLoss("l2"), **MASKED),
@@ -67,7 +68,9 @@ RECIPES = {
     "wave-unet": Recipe(models.WaveUNet, waveform_mse),
     "band-split": Recipe(models.BandSplitModel, MultiResolutionLoss()),
     "deep-unet": Recipe(models.DeepUNet, MultiResolutionLoss(), **DEEP),
-    "deep-unet-songs": Recipe(partial(models.DeepUNet, width=48), MultiResolutionLoss(), **SONGS),
+    # Two stages: first the errors' medians, then, with --from, their means, which the SDR measures.
+    "deep-unet-songs": Recipe(VOICE_AND_REST, MultiResolutionLoss(), **SONGS | {"learning_rate": 1e-3}),
+    "deep-unet-songs-2": Recipe(VOICE_AND_REST, error_to_mixture, **SONGS | {"learning_rate": 3e-4}),
 }
 
 

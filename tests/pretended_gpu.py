@@ -35,18 +35,19 @@ def is_marked(value):
     return isinstance(value, torch.Tensor) and getattr(value, "on_pretended_gpu", False)
 
 
-def tensors_in(value):
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
+def tensors_in(values):
+    """The tensors in a list, a tuple or a dict, however deep."""
+    found = []
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple, dict)):
+            found += tensors_in(value)
+    return found
 
 
 def mark(value, gpu=True):
-    for tensor in tensors_in(value):
+    for tensor in tensors_in([value]):
         tensor.on_pretended_gpu = gpu
     return value
 
@@ -128,7 +129,7 @@ class PretendedGPU(TorchFunctionMode):
         made_on_gpu = means_gpu(device)
         if made_on_gpu:
             kwargs["device"] = torch.device("cpu")
-        inputs = list(tensors_in([list(args), kwargs]))
+        inputs = tensors_in(args) + tensors_in(kwargs)
         on_gpu = any(is_marked(tensor) for tensor in inputs)
         if name in FACTORIES or name.startswith("new_"):
             return mark(func(*args, **kwargs), made_on_gpu if device is not None else on_gpu)

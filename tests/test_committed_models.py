@@ -39,7 +39,7 @@ def test_a_checkpoint_says_what_it_was_made_of(path):
     assert facts["data"] and "embedded" not in facts["data"]
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in PATHS if path.stem in REFERENCE], ids=lambda path: path.stem)
 def test_a_model_gives_what_it_gave_in_the_first_edition(path):
     model, _ = load_checkpoint(path)
     measured = converted.measure(model, converted.CLIPS[:1])

@@ -246,6 +246,7 @@ SMALL = {
     "unet": {"width": 2}, "mask-unet": {"width": 2}, "wave-unet": {"width": 2, "levels": 4},
     "band-split": {"features": 8, "blocks": 1}, "deep-unet": {"width": 4, "n_fft": 128, "hop_length": 32},
     "deep-unet-songs": {"width": 4, "n_fft": 128, "hop_length": 32},
+    "deep-unet-songs-2": {"width": 4, "n_fft": 128, "hop_length": 32},
 }  # fmt: skip
 
 

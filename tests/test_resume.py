@@ -126,7 +126,7 @@ def test_state_of_another_model(tmp_path, finished):
             train_vae(model, epochs=2, state_path=path)
     model = new_vae()  # the same name and arguments, but the layers of another version
     model.encoder.heads.append(nn.Conv2d(4, 2, 1))
-    with pytest.raises(UserError, match=r"state\.pt do not fit this version's ImageVAE: delete it, or pass"):
+    with pytest.raises(UserError, match=r"state\.pt do not fit this version's ImageVAE: delete it, or begin again"):
         train_vae(model, epochs=2, state_path=path)
     assert path.read_bytes() == finished
 

@@ -110,27 +110,36 @@ def _pictures(clips, sample_rate, start, peak, highest):
     power = {name: stft(clip).abs().square().mean(dim=0) for name, clip in clips.items()}  # (bins, frames)
     loudest = max(1e-10, *(float(values.max()) ** 0.5 for values in power.values()), 1e-10)
     seconds = max(clip.shape[-1] for clip in clips.values()) / sample_rate
+    fig, wave, spectrogram = _empty_row(start, seconds, 1.05 * max(peak, 1e-3))
     pictures = {}
     for name, clip in clips.items():
-        fig = Picture(PICTURE_WIDTH / 100, 1.6, layout=None)  # a layout for all rows: finding one takes a while
-        fig.subplots_adjust(left=0.08, right=0.98, bottom=0.22, top=0.98, hspace=0.08)
-        wave, spectrogram = fig.subplots(2, 1, sharex=True, height_ratios=[1, 1.9])
         times, lows, highs = _envelope(clip, sample_rate, start)
-        wave.fill_between(times, lows, highs, color=colour_of(name, CYCLE[-1]), linewidth=0.4)
-        wave.set(ylim=(-1.05 * max(peak, 1e-3), 1.05 * max(peak, 1e-3)), xlim=(start, start + seconds))
-        wave.tick_params(bottom=False)
-        wave.grid(False)
         levels = to_decibels(power[name].sqrt(), -RANGE, loudest)
-        draw_spectrogram(spectrogram, levels, sample_rate, n_fft, n_fft // 4, (-RANGE, 0), highest, start)
-        spectrogram.yaxis.set_major_locator(MaxNLocator(4))
-        spectrogram.set_ylabel("kHz", fontsize=8)
-        spectrogram.set_xlabel("s", fontsize=8, labelpad=0)
-        for axes in (wave, spectrogram):
-            axes.tick_params(labelsize=8)
+        drawn = [
+            wave.fill_between(times, lows, highs, color=colour_of(name, CYCLE[-1]), linewidth=0.4),
+            draw_spectrogram(spectrogram, levels, sample_rate, n_fft, n_fft // 4, (-RANGE, 0), highest, start),
+        ]
         png = io.BytesIO()
         fig.savefig(png, format="png", dpi=150)  # more pixels than it is wide, for sharp screens
         pictures[name] = with_few_colours(png)
+        for artist in drawn:
+            artist.remove()
     return pictures
+
+
+def _empty_row(start, seconds, highest):
+    """Return a figure for all rows, which takes less time than one for each, and its two axes; highest: of a sample."""
+    fig = Picture(PICTURE_WIDTH / 100, 1.6, layout=None)
+    fig.subplots_adjust(left=0.08, right=0.98, bottom=0.22, top=0.98, hspace=0.08)
+    wave, spectrogram = fig.subplots(2, 1, sharex=True, height_ratios=[1, 1.9])
+    wave.set(ylim=(-highest, highest), xlim=(start, start + seconds))
+    wave.tick_params(bottom=False, labelsize=8)
+    wave.grid(False)
+    spectrogram.yaxis.set_major_locator(MaxNLocator(4))
+    spectrogram.tick_params(labelsize=8)
+    spectrogram.set_ylabel("kHz", fontsize=8)
+    spectrogram.set_xlabel("s", fontsize=8, labelpad=0)
+    return fig, wave, spectrogram
 
 
 def _envelope(clip, sample_rate, start, points=1000):
