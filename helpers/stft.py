@@ -16,7 +16,7 @@ from helpers.runtime import in_float32
 def window_on(device, dtype, window, n_fft):
     """Return the window as a tensor on that device; it is copied there once, not at each call."""
     with torch.inference_mode(False):  # or a window first needed there could not be used in training
-        return torch.from_numpy(get_window(window, n_fft)).to(dtype).to(device)
+        return torch.as_tensor(torch.from_numpy(get_window(window, n_fft)).to(dtype), device=device)
 
 
 class STFT(nn.Module):

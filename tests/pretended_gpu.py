@@ -79,7 +79,7 @@ class PretendedGPU(TorchFunctionMode):
         for target, name, value in (
             (torch.cuda, "is_available", True), (torch.cuda, "device_count", 1), (torch.cuda, "current_device", 0),
             (torch.cuda, "get_device_name", "pretended GPU"), (torch.cuda, "get_device_capability", self.capability),
-            (torch.cuda, "max_memory_allocated", 0), (torch.cuda, "mem_get_info", (15 << 30, 16 << 30)),
+            (torch.cuda, "max_memory_allocated", 0),
             (torch.cuda, "is_bf16_supported", self.capability >= (8, 0)), (torch.cuda, "synchronize", None),
             (torch.cuda, "empty_cache", None), (torch.cuda, "set_device", None), (torch.cuda, "manual_seed_all", None),
             (torch.cuda, "reset_peak_memory_stats", None), (torch.cuda, "is_current_stream_capturing", False),

@@ -217,10 +217,8 @@ def test_the_copy_on_a_device_is_made_once_and_only_where_it_fits(monkeypatch):
     there = samples.to("meta")
     assert there.values.is_meta and not there.starts.is_meta and samples.to("meta") is there
     assert samples.to("cpu") is samples and samples.to("mps") is samples
-    size = 2 * samples.values.numel()
-    for free in (size, 2 * size):  # of a GPU's memory: no third of it
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 16 << 30))
-        assert samples.to("cuda") is samples
+    monkeypatch.setattr(batches, "ON_GPU", 2 * samples.values.numel() - 1)
+    assert samples.to("cuda") is samples
 
 
 @pytest.mark.parametrize("fits", [True, False])
@@ -237,7 +235,7 @@ def test_batches_are_made_on_the_device_without_mixing_devices(fits, monkeypatch
 def test_batches_are_the_same_on_a_gpu(fits, monkeypatch):
     samples = load_samples(make())
     if not fits:
-        monkeypatch.setattr(batches, "GPU_SHARE", 0)
+        monkeypatch.setattr(batches, "ON_GPU", 0)
     for kind in (lambda device: plain(samples, 160, 6, remix=0.5, gain_db=6, swap=0.5, device=device).batches(5),
                  lambda device: fixed_batches(samples, 0.2, device=device)):  # fmt: skip
         for expected, found in zip(kind("cpu"), kind("cuda"), strict=True):

@@ -185,6 +185,7 @@ def test_what_a_killed_run_of_the_same_process_number_left_does_not_matter(home)
 @pytest.mark.parametrize("model", ["exact", "hpss"])
 def test_long_songs_are_separated_block_by_block(model, monkeypatch):
     monkeypatch.setattr(files, "BLOCK", 1.0)
+    monkeypatch.setattr(files, "NETWORK_BLOCK", 1.0)
     monkeypatch.setattr(files, "SHARED", 0.2)
     longest, read = [], audio.read_audio
     monkeypatch.setattr(audio, "read_audio", lambda *a: longest.append(a[2]) or read(*a))
@@ -199,6 +200,7 @@ def test_long_songs_are_separated_block_by_block(model, monkeypatch):
 
 def test_progress_of_all_blocks_rises_to_one(monkeypatch):
     monkeypatch.setattr(files, "BLOCK", 2.0)
+    monkeypatch.setattr(files, "NETWORK_BLOCK", 2.0)
     monkeypatch.setattr(files, "SHARED", 0.2)
     audio.write_audio("song.wav", noise(1, 5 * RATE), RATE)
     done = []

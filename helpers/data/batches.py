@@ -26,7 +26,7 @@ READ = 1 << 20  # samples of each source read at a time
 ACTIVITY = 1 / 8  # seconds: how finely it is noted where a source is silent
 SILENCE = 1e-3  # the peak, -60 dB, up to which a source counts as silent there
 TRIES = 8  # segments drawn before one with a silent source is kept after all
-GPU_SHARE = 1 / 3  # of a GPU's free memory that samples may take: the rest is for the model and its batches
+ON_GPU = 4_000_000_000  # bytes of samples that may lie on a GPU: a T4 has four times as much, for model and batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Samples:
         if device.type in (self.values.device.type, "mps"):
             return self
         if device not in self.copies:
-            if device.type == "cuda" and 2 * self.values.numel() > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            if device.type == "cuda" and 2 * self.values.numel() > ON_GPU:
                 return self
             self.copies[device] = replace(self, values=self.values.to(device))
         return self.copies[device]

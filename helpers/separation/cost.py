@@ -30,7 +30,7 @@ def multiply_adds(model, seconds=2.0):
     channels = 2 if model.channels == "joint" else 1
     segment = torch.zeros(1, channels, round(seconds * model.sample_rate), device="meta")
     with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).to("meta").eval()(segment)
+        copy.deepcopy(model).cpu().to_empty(device="meta").eval()(segment)
     return counter.get_total_flops() // 2  # torch counts a multiplication and an addition as two
 
 

@@ -19,6 +19,7 @@ from helpers.separation.chunks import in_pieces
 from helpers.separation.networks import share_residual
 
 BLOCK, SHARED = 60.0, 2.0  # seconds of a song in memory at a time, and of two neighbours that fade into each other
+NETWORK_BLOCK = 22.0  # instead of BLOCK: a network hears chunks of ten seconds, longer blocks would only take memory
 SILENT_FOR = 30.0  # seconds between two lines of progress in a log file
 AUDIO = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".caf", ".au", ".w64", ".rf64",
@@ -43,7 +44,7 @@ def separate_file(path, folder, separator, form="wav", only=(), two_stems=False,
         only: write these sources alone. two_stems: write vocals and accompaniment, all other sources added up.
         add_up: see share_residual. warn: called with a sentence of warning.
 
-    BLOCK seconds are in memory at a time, however long the song is. All files are there in the end, or none is.
+    A block of seconds is in memory at a time, however long the song is. All files are there in the end, or none is.
     Raises UserError for an input that cannot be read (see audio.read_audio) or a folder that cannot be written.
     """
     folder, shape = Path(folder), audio.audio_shape(path)
@@ -88,7 +89,8 @@ def low_rate(path, sample_rate, separator):
 def _estimates(path, shape, separator, only, two_stems, add_up):
     """Yield {source: waveform (channels, some samples)} of a file, one after the other."""
     rate, names, blocks_done = shape.sample_rate, (), 0
-    block, shared = round(BLOCK * rate), round(SHARED * rate)
+    seconds = NETWORK_BLOCK if getattr(separator, "sample_rate", 0) else BLOCK
+    block, shared = round(seconds * rate), round(SHARED * rate)
     count = 1 + max(0, -(-(shape.frames - block) // (block - shared)))
     report = getattr(separator, "progress", None)
 
