@@ -207,6 +207,17 @@ def test_sources_can_be_added_up():
         only.vocals_and_accompaniment()
 
 
+def test_the_first_tracks_and_seconds_can_be_taken():
+    waves = {name: noise(2, 100, seed) for seed, name in enumerate(STEMS)}
+    tracks = tuple(Track.from_waveforms(name, RATE, waves) for name in "ab")
+    short = Corpus("toy", "test", tracks, STEMS, "").first(1, 60 / RATE)
+    (track,) = short.vocals_and_accompaniment().tracks
+    assert len(short) == 1 and track.frames == 60 and track.at(RATE // 2).frames == 30
+    assert torch.equal(track.source("vocals"), waves["vocals"][:, :60])
+    assert not track.source("vocals", 50, 20)[:, 10:].any()  # what follows is silent, as after any track's end
+    assert len(Corpus("toy", "test", tracks, STEMS, "").first(5)[1].mixture[0]) == 100
+
+
 # ---- what takes the place of a missing corpus ----------------------------------------------------------------------
 
 

@@ -248,6 +248,16 @@ def test_intervals_resample_singers_or_songs_and_rows_say_how_many():
     assert "SDR low" not in alone.rows()[0] and "SDR low" in alone.rows(by="track")[0]
 
 
+def test_slow_methods_get_every_nth_track():
+    tracks = [track(f"song {number}", seed=10 * number) for number in range(5)]
+    separators, oracles = {"all": mixture_twice, "slow": mixture_twice}, {"ibm": BASELINES["ibm"].make}
+    found = evaluate(separators, tracks, oracles, every={"slow": 3, "ibm": 2})
+    heard = {"all": "", "slow": "", "ibm": ""}
+    for one in found.tracks[::2]:  # a line for each of the two sources
+        heard[one["separator"]] += one["track"][-1]
+    assert heard == {"all": "01234", "slow": "03", "ibm": "024"}
+
+
 def test_a_single_track_has_no_interval():
     found = evaluate({"mixture": mixture_twice}, [track()])
     for weighted, name in ((False, "SDR"), (True, "GSDR")):
