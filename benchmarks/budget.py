@@ -1,8 +1,8 @@
 """How long the notebooks' profile `full` should take on Colab's T4, from the numbers in their own PROFILES: Markdown.
 
 `python benchmarks/budget.py`: nothing is trained, and nothing measured on a T4. A training takes EPOCH and steps x
-(STEP + 3 x batch x multiply-adds / rate) an epoch: once forward, twice that backward. What notebook 04 sets in minutes
-counts as it is. Classical methods and BSS Eval take what they took on a CPU (README.md), networks their multiply-adds.
+(STEP + 3 x batch x multiply-adds / rate) an epoch: once forward, twice that backward. Classical methods and BSS Eval
+take what they took on a CPU (README.md), networks their multiply-adds.
 """
 
 import json
@@ -65,41 +65,59 @@ def evaluation(where, slow, every, networks, model):
 def parts(number, s):
     """Yield (what, its seconds) of a notebook with the Settings s; `names` of settings stand for what they set."""
     if number == "01":
-        dense, conv = models.ImageVAE("dense", 16, 512), models.ImageVAE("conv", 8, s.width)
-        small, channels = models.ImageVAE("conv", 8, 16), (s.unet_width, 2 * s.unet_width, 4 * s.unet_width)
-        yield "dense VAEs (`dense_epochs`)", training(s, s.dense_epochs * (1 + s.study_seeds) + s.ladder_epochs, dense)
-        yield "study of 11 losses (`study_steps`)", training(s, 11 * s.study_seeds, small, steps=s.study_steps)
-        yield "convolutional VAEs (`ladder_epochs`)", training(s, 4 * s.ladder_epochs, conv)
-        yield "the VAE that is kept (`vae_epochs`)", training(s, s.vae_epochs, conv)
-        yield "U-Net (`unet_epochs`)", training(s, s.unet_epochs, models.ImageUNet(channels=channels))
+        dense, conv = (models.ImageVAE(*kind) for kind in (("dense", 16, s.dense_width), ("conv", 2, s.width)))
+        small, unet = models.ImageVAE("conv", 4, s.study_width), models.ImageUNet((s.width, 2 * s.width, 4 * s.width))
+        rung = {"steps": s.ladder_steps // s.epochs}  # of an epoch
+        yield (
+            "loss study, 16 settings (`seeds`, `study_steps`)",
+            (training(s, 3 * (16 * s.seeds + 4), small, steps=s.study_steps // 3)),
+        )
+        yield "dense VAEs (`ladder_steps`)", (training(s, (4 + s.seeds) * s.epochs, dense, **rung))
+        yield "convolutional VAEs (`seeds`)", training(s, (1 + 3 * s.seeds) * s.epochs, conv, **rung)
+        yield "U-Nets (`epochs`)", training(s, (1 + s.seeds) * s.epochs, unet, **rung)
+        kept = models.ImageUNet((64, 128, 256), (2, 2, 2)), models.ImageVAE("conv", 8, 64)
+        yield "evaluation of `test_pairs`", s.test_pairs * (sum(map(forward, kept, (None, None))) + 0.002)
     if number == "02":
-        conv, deep = (models.MusicVAE(network=name, width=w) for name, w in (("conv", s.width), ("deep", s.deep_width)))
-        yield "7 models (`ladder_epochs`)", training(s, 7 * s.ladder_epochs, conv)
-        yield "3 deep ones (`ladder_epochs`)", training(s, 3 * s.ladder_epochs, deep)
-        yield "6 of the KL term (`study_steps`)", training(s, 6, conv, steps=s.study_steps)
-        yield "the model that is kept (`final_epochs`)", training(s, s.final_epochs, deep)
-        yield "evaluation of clips", evaluation(CLIPS, SLOW[:3], s.slow_every, 11, deep)
+        conv, deep = (models.MusicVAE(network=name, width=s.width) for name in ("conv", "deep"))
+        high = models.MusicVAE("conv", width=s.width, sample_rate=44_100, n_fft=512, hop_length=256)
+        yield "7 models at 44.1 kHz (`seeds`, `epochs`)", training(s, (2 * s.seeds + 1) * s.epochs, high)
+        yield "10 small models (`epochs`, `steps`)", training(s, 10 * s.epochs, conv)
+        yield "8 deep ones (`seeds`, `epochs`, `steps`)", training(s, (2 + 2 * s.seeds) * s.epochs, deep)
+        yield "5 of the KL term (`study_steps`)", training(s, 5 * s.epochs, deep, steps=s.study_steps)
+        yield (
+            "evaluation of clips",
+            evaluation(CLIPS, ("hpss",), s.test_every, 1 + 11 / s.test_every, models.MusicVAE(width=64)),
+        )
     if number == "03":
-        frame, source = models.SingleFrameNet(width=s.width, code=s.width // 2), models.SourceLSTM(hidden=s.hidden)
-        lstm = models.LSTMNet(width=s.width, code=s.width // 2, hidden=s.hidden, bidirectional=True)
-        yield "6 LSTMs (`study_epochs`)", training(s, 6 * s.study_epochs, lstm)
-        yield "11 single-frame models (`study_epochs`)", training(s, 11 * s.study_epochs, frame)
-        yield "single-frame, songs (`frame_epochs`)", training(s, s.frame_epochs, frame)
-        yield "LSTM, songs (`memory_epochs`)", training(s, s.memory_epochs, lstm)
-        clips, third = {"batch_size": s.clip_batch_size}, s.clip_frame_epochs // 3
-        yield "LSTMs of the sources", training(s, 3 * s.study_epochs + third, source, **clips)
-        yield "single-frame, clips (`clip_frame_epochs`)", training(s, 3 * s.clip_frame_epochs + third, frame, **clips)
-        yield "LSTM, clips, 2 cycles (`clip_memory_epochs`)", training(s, 2 * s.clip_memory_epochs, lstm, **clips)
-        yield "evaluation of songs", evaluation(SONGS, SLOW[1:], s.slow_every, 10, lstm)
-        yield "evaluation of clips", evaluation(CLIPS, SLOW[:2], s.slow_every, 8, lstm)
+        clips = {"sample_rate": 16_000, "n_fft": 2048, "hop_length": 512, "width": s.width, "code": s.width // 2}
+        wide, memory = {"width": s.song_width, "code": s.song_width // 2}, {"hidden": s.hidden, "bidirectional": True}
+        stems = models.LSTMNet(**wide | memory, masks="sum", sources=("vocals", "drums", "bass", "other"))
+        yield "3 of the homework, songs (`song_width`)", training(s, 3 * s.epochs, models.SingleFrameNet(**wide))
+        yield "10 single-frame models (`epochs`, `steps`)", training(s, 10 * s.epochs, models.SingleFrameNet(**clips))
+        yield "3 LSTMs (`hidden`)", training(s, 3 * s.epochs, models.LSTMNet(**clips | memory))
+        yield "3 LSTMs of the sources", training(s, 3 * s.epochs, models.SourceLSTM(hidden=s.hidden, layers=3))
+        yield "four sources", training(s, s.epochs, stems)
+        lstm = models.LSTMNet(width=768, code=384, hidden=320, layers=2, bidirectional=True)
+        yield "evaluation of songs", evaluation(SONGS, SLOW[1:], 1, 6, lstm)
+        yield "evaluation of clips (`every`)", evaluation(CLIPS, ("hpss",), s.every, 2 + 18 / s.every, lstm)
     if number == "04":
-        unet, plan = models.SpectrogramUNet(s.width), {"steps": s.passes * s.pass_steps // s.epochs, "batch_size": 8}
-        yield "8 networks of songs (`passes`, `pass_steps`)", 8 * training(s, s.epochs, unet, 2.0, **plan)
-        yield "4 networks of clips, as long as set (`minutes`)", 4 * 60 * s.minutes
-        yield "5 cycles of 3 networks, as long as set (`kept_minutes`)", 5 * 60 * s.kept_minutes
-        yield "evaluation of songs", evaluation(SONGS, SLOW, s.slow_every, 13, unet)
-        yield "evaluation of clips", evaluation(CLIPS, SLOW, s.slow_every, 24, models.DeepUNet(s.deep_width))
-        yield "cost of 20 methods (`costed`)", COST * min(20, s.costed)
+        document, narrow = models.SpectrogramUNet(s.width), models.SpectrogramUNet(s.narrow)
+        plan, clips = {"steps": s.pass_steps, "batch_size": 8}, {"steps": s.steps, "batch_size": 16}
+        speech = {"sample_rate": 16_000, "n_fft": 1024, "hop_length": 256}
+        yield "the document's U-Net (`width`, `passes`, `pass_steps`)", training(s, s.passes, document, 2.0, **plan)
+        count = 1 + 4 * s.seeds  # four stems, and each value of alpha
+        twice = plan | {"steps": 2 * s.pass_steps}  # validated after every second pass
+        yield "narrow U-Nets (`narrow`, `seeds`)", count * training(s, s.passes // 2, narrow, 2.0, **twice)
+        kinds = (models.SpectrogramUNet, models.MaskUNet, models.OpenUnmix, models.BandSplitModel, models.DeepUNet)
+        widths = [*s.sizes[:2], *s.sizes[3:]]
+        neighbours = [kind(width, **speech) for kind, width in zip(kinds, widths, strict=True)]
+        neighbours.append(models.WaveUNet(width=s.sizes[2], sample_rate=16_000))
+        seconds = sum(training(s, s.epochs, model, 2.0, **clips) for model in neighbours)
+        yield "6 neighbours (`epochs`, `steps`, `sizes`)", seconds
+        yield "evaluation of songs", evaluation(SONGS, SLOW[3:], 1, 4 * s.seeds + 8, document)
+        deep, heard = models.DeepUNet(32), 2 + 10 / s.every  # networks that hear all clips
+        yield "evaluation of clips (`every`)", evaluation(CLIPS, SLOW, 2 * s.every, heard, deep)
+        yield "memory of 13 methods (`costed`)", COST * min(13, s.costed)
 
 
 if __name__ == "__main__":

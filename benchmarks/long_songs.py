@@ -1,6 +1,7 @@
 """How much memory and time does a long song take? Prints peak memory and seconds per model and length.
 
-    python benchmarks/long_songs.py --minutes 5 20 --model mir1k-single-frame hpss
+    python benchmarks/long_songs.py --minutes 2                              # all networks
+    python benchmarks/long_songs.py --minutes 60 --model unet-stems hpss
 
 The song is stereo noise at 44.1 kHz, 16 bit. Each measurement is a process of its own that imports helpers, loads the
 model and calls separate_file once, on the CPU; its memory before that call is printed, too.
@@ -16,6 +17,9 @@ import numpy as np
 import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from helpers.separation import list_models  # noqa: E402
+
 RATE = 44_100
 MEASURE = """
 import resource, sys, time
@@ -40,15 +44,16 @@ def make_song(path, minutes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", metavar="N", type=int, nargs="+", default=[5, 20], help="default: 5 20")
-    parser.add_argument("--model", metavar="NAME", dest="models", nargs="+", default=["mir1k-single-frame"])
+    parser.add_argument("--minutes", metavar="N", type=int, nargs="+", default=[2], help="default: 2")
+    parser.add_argument("--model", metavar="NAME", dest="models", nargs="+", help="default: all networks")
     options = parser.parse_args()
+    models = options.models or [row["model"] for row in list_models() if row["kind"].startswith("audio")]
     print("| model | minutes | MiB before | MiB at most | seconds |\n|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         song = Path(folder) / "song.wav"
         for minutes in options.minutes:
             make_song(song, minutes)
-            for model in options.models:
+            for model in models:
                 command = [sys.executable, "-c", MEASURE, song, Path(folder) / "out", model]
                 done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
                 print(f"| {model} | {minutes} | {' | '.join(done.stdout.split())} |", flush=True)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def _add_evaluate(commands):
     add("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
     corpora = (
         "mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, multitrack (the first of MUSDB18-HQ, DSD100, MUSDB18 and its "
-        "previews that is there), embedded (songs made by code), or a folder of songs: FOLDER/SONG/SOURCE.wav"
+        "previews that is there), voices-and-bands (train only), irmas-stand-ins, sisec-excerpts, musdb18-excerpts, "
+        "embedded (songs made by code), or a folder of songs: FOLDER/SONG/SOURCE.wav; several joined as A+B+C"
     )
     add("--data", metavar="CORPUS", required=True, help=corpora)
     _add_data_dir(command)
@@ -89,7 +91,7 @@ def _add_train(commands):
     command = _add(commands, _train, text, example)
     add = command.add_argument
     add("name", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
-    add("--data", metavar="CORPUS", required=True, help="as for `evaluate`, a corpus with stems")
+    add("--data", metavar="CORPUS", required=True, help="as for `evaluate`, with stems, such as mir1k+voices-and-bands")
     _add_data_dir(command)
     add("--epochs", metavar="N", type=_number(int), required=True, help="each ends in a validation")
     add("--steps", metavar="N", type=_number(int), required=True, help="batches per epoch")
@@ -108,9 +110,9 @@ def _add_train(commands):
 
 def _add_models(commands):
     text = (
-        "List the models and how good they were measured to be. These are what `separate` and `evaluate` take by name: "
-        "networks of audio, baselines, and oracles, which need the true sources (`evaluate` only). The networks of "
-        "images, listed too, belong to notebook 01."
+        "List the models and how good they were measured to be. First comes which to take for what, then all that "
+        "`separate` and `evaluate` take by name: networks of audio, baselines, and oracles, which need the true "
+        "sources (`evaluate` only). The networks of images, listed too, belong to notebook 01."
     )
     command = _add(commands, _models, text)
     command.add_argument("--all", action="store_true", help="also what trial runs measured, of build/results")
@@ -138,8 +140,8 @@ def _add_device(command):
 
 
 def _add_chunk(command):
-    text = "a network sees so much at a time; less takes less memory (default: 10)"
-    command.add_argument("--chunk", metavar="SECONDS", type=_number(float), default=10.0, help=text)
+    text = "a network sees so much at a time; less takes less memory (default: 10, above 32 kHz 3)"
+    command.add_argument("--chunk", metavar="SECONDS", type=_number(float), help=text)
 
 
 def _setting(text):
@@ -216,11 +218,14 @@ def _train(options):
 
 
 def _models(options):
-    from helpers.separation.catalogue import list_models
+    from helpers.separation.catalogue import by_use, list_models
 
-    columns = {"model": 22, "kind": 16, "sources": 22}
-    print("".join(f"{column:{width}}" for column, width in columns.items()) + "measured")
-    for row in list_models(options.all):
+    rows, columns = list_models(options.all), {"model": 22, "kind": 16, "sources": 27}
+    print(f"{'for':30}{'take':22}measured")
+    for use, row in by_use(rows):
+        print(f"{use:29} {row['model']:21} {row['measured']}")
+    print("\n" + "".join(f"{column:{width}}" for column, width in columns.items()) + "measured")
+    for row in rows:
         print("".join(f"{row.get(column, ''):{width - 1}} " for column, width in columns.items()) + row["measured"])
 
 
@@ -254,5 +259,10 @@ def main(arguments=None):
         return 141
 
 
+def _end(number, _frame):
+    sys.exit(128 + number)  # an exception, as Ctrl-C is: what is half done gets removed
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -1,5 +1,6 @@
 """Training by name, `python -m helpers train`: which model, loss and settings belong together, run by fit()."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -54,11 +55,12 @@ LSTM = DENSE | {"hidden": 256, "bidirectional": True}
 CLIPS = {"sample_rate": 16_000, "n_fft": 2048, "hop_length": 512, "dropout": 0.1}
 VARIED = {"remix": 0.7, "speeds": True, "learning_rate": 2e-3}
 MASKED = VARIED | {"seconds": 4.0}
-DEEP = VARIED | {"spread": 0.2, "average": 0.998}
-SONGS = DEEP | {"seconds": 4.0, "batch_size": 4}
+DEEP = VARIED | {"spread": 0.2, "average": 0.999, "seconds": 4.0}
+SECOND = DEEP | {"batch_size": 4, "learning_rate": 4e-4}
+SONGS = {"equalise": 3.0}
 VOICE_AND_REST = partial(models.DeepUNet, rest="accompaniment")
+FOUR = partial(models.DeepUNet, width=48, sources=("vocals", "drums", "bass", "other"))
 RECIPES = {
-    "music-vae": Recipe(models.MusicVAE, MusicVAELoss("waveforms", beta=0.01), **VARIED),
     "feedforward": Recipe(partial(models.SingleFrameNet, **DENSE), MaskLoss("l2"), **MASKED),
     "lstm": Recipe(partial(models.LSTMNet, **LSTM), MaskLoss("l2"), **MASKED),
     "mir1k-lstm": Recipe(partial(models.LSTMNet, **LSTM | CLIPS), MaskLoss("l2"), **MASKED),
@@ -67,10 +69,15 @@ RECIPES = {
     "mask-unet": Recipe(models.MaskUNet, None),
     "wave-unet": Recipe(models.WaveUNet, waveform_mse),
     "band-split": Recipe(models.BandSplitModel, MultiResolutionLoss()),
+    # Two stages each: first the errors' medians, then, with --from, their means, which the SDR measures.
     "deep-unet": Recipe(models.DeepUNet, MultiResolutionLoss(), **DEEP),
-    # Two stages: first the errors' medians, then, with --from, their means, which the SDR measures.
-    "deep-unet-songs": Recipe(VOICE_AND_REST, MultiResolutionLoss(), **SONGS | {"learning_rate": 1e-3}),
-    "deep-unet-songs-2": Recipe(VOICE_AND_REST, error_to_mixture, **SONGS | {"learning_rate": 3e-4}),
+    "deep-unet-2": Recipe(models.DeepUNet, error_to_mixture, **SECOND),
+    "deep-unet-songs": Recipe(VOICE_AND_REST, MultiResolutionLoss(), **DEEP | SONGS),
+    "deep-unet-songs-2": Recipe(VOICE_AND_REST, error_to_mixture, **SECOND | SONGS),
+    "deep-unet-stems": Recipe(FOUR, MultiResolutionLoss(), **DEEP | SONGS),
+    "deep-unet-stems-2": Recipe(FOUR, error_to_mixture, **SECOND | SONGS),
+    "music-vae": Recipe(partial(models.MusicVAE, width=48), MusicVAELoss("waveforms", beta=0.01), **DEEP),
+    "music-vae-2": Recipe(partial(models.MusicVAE, width=48), MusicVAELoss("snr", beta=0.005), **SECOND),
 }
 
 
@@ -122,6 +129,12 @@ def check_memory(model, recipe):
     with memory_errors_explained():
         if 4 * samples > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2:
             raise MemoryError
+
+
+def sha256(path):
+    """Return 16 hex digits that change with a file's content: two checkpoints may have one name."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def check_heard(samples):
@@ -180,7 +193,7 @@ def train(
 
     facts = {"data": corpus["train"].name, "recipe": name, "epochs": epochs, "steps": steps, "seed": seed}
     facts |= {setting: getattr(recipe, setting) for setting in given}
-    facts |= {"start": Path(start).name} if start else {}
+    facts |= {"start": Path(start).name, "start_sha256": sha256(start)} if start else {}
     state = output.with_name(f"{name}-{fingerprint(model.arguments, recipe, facts)}.state")
     if resume and not state.exists():
         raise UserError(f"there is no {state} to resume: give the settings of that run, or leave out --resume")

@@ -138,7 +138,7 @@ def to_table(results, columns=None, digits=None):
     in units of a power of ten, named in its heading. An absent cell is shown as '–'.
     """
     rows = results["rows"] if isinstance(results, dict) else results
-    present = list(dict.fromkeys(key for row in rows for key in row))
+    present = _present(rows)
     columns = columns or [key for key in present if not key.endswith(PARTS[1:])]
     headings = columns if isinstance(columns, dict) else {column: column for column in columns}
     missing = [column for column in headings if column not in present]
@@ -150,6 +150,18 @@ def to_table(results, columns=None, digits=None):
         table[heading + unit] = texts
     first = next(iter(table))  # stands in the corner: one heading line, in text and in HTML
     return Table(pd.DataFrame(table).set_index(first).rename_axis(index=None, columns=first))
+
+
+def _present(rows):
+    """Return all columns of the rows, each behind the one that it follows in the first row that has it."""
+    columns = []
+    for row in rows:
+        place = 0
+        for column in row:
+            if column not in columns:
+                columns.insert(place, column)
+            place = columns.index(column) + 1
+    return columns
 
 
 def _texts(rows, column, digits):

@@ -1,8 +1,11 @@
 """What a training run is kept by: a fingerprint of its settings, and a file to go on from after an interruption."""
 
+import ast
 import dataclasses
 import functools
 import hashlib
+import inspect
+import textwrap
 import types
 import zipfile
 
@@ -17,8 +20,8 @@ def fingerprint(*settings):
     """Return eight hex digits that change when any of `settings` does: a part of a state file's name.
 
     A run whose loss, data or batch size was edited then begins afresh, and the earlier one stays to go back to.
-    Numbers, texts, lists, dicts, dataclasses and partial functions count by what they hold, functions by their compiled
-    code, defaults and the plain values they enclose (but not by the functions that they call).
+    Numbers, texts, lists, dicts, dataclasses and partial functions count by what they hold, functions by their source,
+    defaults and the plain values they enclose (but not by the functions that they call).
     """
     return hashlib.sha256(repr(_described(settings)).encode()).hexdigest()[:8]
 
@@ -32,7 +35,7 @@ def _described(setting):
     elif isinstance(setting, types.FunctionType):
         enclosed = [cell.cell_contents for cell in setting.__closure__ or ()]
         enclosed = [value if isinstance(value, PLAIN) else type(value).__name__ for value in enclosed]
-        setting = (setting.__code__, setting.__defaults__, setting.__kwdefaults__, enclosed)
+        setting = (_code(setting), setting.__defaults__, setting.__kwdefaults__, enclosed)
     elif isinstance(setting, types.CodeType):
         setting = (setting.co_code, setting.co_names, setting.co_consts)
     elif dataclasses.is_dataclass(type(setting)):
@@ -49,6 +52,18 @@ def _described(setting):
     return repr(setting)
 
 
+def _code(function):
+    """Return what a function does: its source without comments, the same in every Python.
+
+    Its compiled code where there is no source, and of a lambda, whose source is whatever stands on its lines.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError):
+        return function.__code__
+    return ast.unparse(tree) if isinstance(tree.body[0], ast.FunctionDef) else function.__code__
+
+
 def save_run(path, plan, parts, history, best):
     """Write all that fit() needs to go on: its plan, {name: what has a state_dict()}, history and best weights."""
     states = {name: part.state_dict() for name, part in parts.items() if part is not None}
@@ -59,7 +74,8 @@ def save_run(path, plan, parts, history, best):
 def restore_run(path, plan, parts):
     """Load a state that save_run() wrote into `parts`; return (history, best weights).
 
-    A part that the file lacks stays as it is, such as the gradient scaler of a run that was begun without one.
+    A part that the file lacks stays as it is, such as the gradient scaler of a run that was begun without one. Of a
+    finished run the file holds the best weights alone, and these are loaded.
     Raises UserError if the file is damaged, or of another plan.
     """
     remedy = "delete it, or begin again without --resume (resume=False)"
@@ -74,6 +90,8 @@ def restore_run(path, plan, parts):
     if others:
         raise UserError(f"{path} holds a training run with other settings ({', '.join(others)}): {remedy}")
     try:
+        if not state["parts"]:  # a finished run keeps its best weights only
+            parts["weights"].load_state_dict(state["best"])
         for name, part in parts.items():
             if part is not None and name in state["parts"]:
                 part.load_state_dict(state["parts"][name])

@@ -66,7 +66,7 @@ def fit(
         clip: the gradient's largest norm; a longer one is scaled down to it.
         average: decay, such as 0.998, of a moving average of the weights, which is then what is validated and kept.
         mixed_precision: 'no', 'bf16', 'fp16', or 'auto' for what is fastest on `device` (see runtime.precision).
-        state_path: file that holds the run's state after every epoch; None keeps nothing.
+        state_path: file that holds the run's state after every epoch, and in the end its best weights; None: none.
         resume: go on from `state_path` if it exists; False begins again.
         on_epoch: on_epoch(epoch, history), called after every epoch, epochs counted from 1, and once on resuming.
 
@@ -127,7 +127,7 @@ def fit(
         if history["best_epoch"] == epoch:
             best = {name: value.cpu().clone() for name, value in (averaged or model).state_dict().items()}
         if state_path and leads:
-            save_run(state_path, plan, parts, history, best)
+            save_run(state_path, plan, parts if epoch < epochs else {}, history, best)  # a finished run keeps its best
         if on_epoch and leads:
             on_epoch(epoch, history)
 

@@ -18,7 +18,7 @@ from helpers.data import audio
 from helpers.data.tracks import Track
 from helpers.runtime import UserError
 from helpers.separation import ModelSeparator
-from helpers.show import app, players
+from helpers.show import app, blind, players
 
 RATE = 8000
 FORMS = {
@@ -248,3 +248,43 @@ def test_only_where_somebody_can_click_there_are_widgets(monkeypatch, asks):
     monkeypatch.setattr(app, "get_ipython", lambda: types.SimpleNamespace(kernel=kernel))
     app.show_app()
     assert isinstance(shown[0], ipywidgets.Widget) is asks
+
+
+def test_what_is_saved_looks_like_the_app_after_a_song():
+    track = Track.from_waveforms("clip <1>", RATE, {"vocals": noise(1, RATE), "rest": noise(1, RATE, seed=1)})
+    page = app.picture_of([track], model="b")
+    assert "b: not measured" in page and page.count("<audio") == 3 and "clip <1>" not in page and "vocals.wav" in page
+    assert "mine: " in app.picture_of([track])  # the best measured
+    assert "a file to upload" in app.picture_of() and "<audio" not in app.picture_of()
+
+
+# ---- a blind comparison ------------------------------------------------------------------------------------------
+
+
+def pairs():
+    return {f"pair {n}": {"one": noise(1, RATE), "other": noise(1, RATE, seed=1)} for n in range(8)}
+
+
+def test_the_order_is_random_but_the_same_for_a_seed():
+    order = blind.shuffled(pairs(), seed=1)
+    assert order == blind.shuffled(pairs(), seed=1) and len({names["A"] for _, names in order}) == 2
+    assert all({names["A"], names["B"]} == {"one", "other"} for _, names in order)
+    with pytest.raises(ValueError, match="two waveforms"):
+        blind.shuffled({"three": dict.fromkeys("abc")}, seed=0)
+
+
+def test_a_choice_is_told_by_its_name():
+    made = blind.BlindTest(pairs(), RATE)
+    buttons = [box for box in made.view.children if isinstance(box, ipywidgets.HBox)]
+    (title, names), *_ = made.order
+    buttons[0].children[1].click()
+    assert made.chosen == {title: names["B"]} and names["B"] in made.result.value
+
+
+def test_without_a_reader_the_solution_is_folded_away(monkeypatch):
+    shown = []
+    monkeypatch.setattr(blind, "display", shown.append)
+    monkeypatch.setattr(blind, "is_live", lambda: False)
+    blind.blind_test(pairs(), RATE)
+    players_part, _, folded = shown[0].data.partition("<details>")
+    assert players_part.count("<audio") == 16 and "other" not in players_part and folded.count(" is one") == 8

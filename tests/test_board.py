@@ -86,7 +86,35 @@ def test_a_filmstrip_shows_one_item_over_the_epochs(shown):
     assert [number for number, _ in board.kept] == [1, 2, 4, 6, 8, 9] and len(shown) == 6
     (axes,) = board.filmstrip(item=1, columns=3).axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["epoch 1", "epoch 4", "epoch 9"]
-    np.testing.assert_allclose(axes.images[0].get_array()[0, ::3], [0.11, 0.14, 0.19])
+    np.testing.assert_allclose(axes.images[0].get_array()[0, ::3], [0.11, 0.14, 0.19], atol=0.5 / 255)
+
+
+def test_a_finished_run_shows_the_pictures_that_were_kept_beside_its_state(tmp_path, capsys):
+    """Outside a notebook too: a training's pictures may be made on one machine and shown on another."""
+    epoch, state = 0, tmp_path / "run.pt"
+    rows = lambda: {"a|b": torch.full((2, 1, 4, 5), epoch / 10), "c": torch.eye(4, 5).repeat(2, 1, 1) * 2}  # noqa: E731
+    grey = show.LiveBoard(6, 2, rows, state_path=state)
+    for epoch in range(1, 7):
+        grey(epoch, history(epoch, best=1))
+    assert [number for number, _ in grey.kept] == [1, 2, 4, 6] and grey.kept[0][1]["c"].max() == 255
+
+    finished = show.LiveBoard(6, 2, lambda: pytest.fail("the model is not asked again"), state_path=state)
+    finished(6, history(6, best=1))
+    assert [number for number, _ in finished.kept] == [1, 2, 4, 6]
+    for (_, rows), (_, again) in zip(grey.kept, finished.kept, strict=True):
+        assert list(rows) == list(again) == ["a|b", "c"]
+        assert all(np.array_equal(rows[label], again[label]) for label in rows)
+    assert finished.figure(history(6, best=1)).axes[1].get_title() == "after epoch 6"
+
+    resumed = show.LiveBoard(6, 2, lambda: {"a|b": torch.zeros(2, 1, 4, 5)}, state_path=state)
+    resumed(3, history(3, best=1))  # stopped after epoch 3 of an earlier try, which had pictures of later epochs
+    assert [number for number, _ in resumed.kept] == [1, 2, 3]
+
+    fresh = show.LiveBoard(6, 2, lambda: {"a|b": torch.ones(2, 1, 4, 5)}, state_path=state)
+    fresh(1, history(1, best=1))
+    assert [number for number, _ in fresh.kept] == [1] and fresh.kept[0][1]["a|b"].min() == 255
+    (tmp_path / "run.pt.pictures.npz").write_bytes(b"no archive")
+    assert module.read_pictures(fresh.path) == []
 
 
 def test_the_steps_of_an_epoch_are_counted_on_a_line_that_goes_away(shown, monkeypatch):
@@ -148,8 +176,7 @@ def test_a_saved_notebook_holds_one_figure_and_every_line_and_no_widget():
 
     for outputs in figures:  # a figure that ends a cell is shown once, with and without pyplot around
         assert [sorted(output.data) for output in outputs] == [["image/png", "text/plain"]]
-    (table,) = app  # where nobody can click there is a table instead of the widgets
-    assert sorted(table.data) == ["text/html", "text/plain"]
-    assert "<td>hpss</td>" in table.data["text/html"] and "&lt;b&gt;" in table.data["text/html"]
-    assert "Run this cell" in table.data["text/html"]
+    (picture,) = app  # where nobody can click there is a picture instead of the widgets
+    assert sorted(picture.data) == ["text/html", "text/plain"]
+    assert "hpss: &lt;b&gt;" in picture.data["text/html"] and "Run this cell" in picture.data["text/html"]
     assert "widgets" not in notebook.metadata and "jupyter.widget" not in nbformat.writes(notebook)

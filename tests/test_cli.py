@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import helpers.__main__
 import report.__main__
+from helpers.data.corpora import KINDS
 from helpers.runtime import ROOT
 
 MAINS = {"helpers": helpers.__main__.main, "report": report.__main__.main}
@@ -31,6 +32,17 @@ def test_help_names_every_command_and_each_has_its_own(module, commands, capsys)
         shown = capsys.readouterr().out
         assert ended.value.code == 0 and " ".join(["usage: python -m", module, *arguments]) in shown
         assert arguments or all(f"\n    {command}" in shown for command in commands)
+
+
+def test_help_on_corpora_names_them_all_and_says_how_to_join_them(capsys):
+    for command, words in (
+        ("evaluate", [*KINDS, "multitrack", "embedded", "A+B+C"]),
+        ("train", ["mir1k+voices-and-bands"]),
+    ):
+        with pytest.raises(SystemExit):
+            helpers.__main__.main([command, "--help"])
+        shown = "".join(capsys.readouterr().out.split())  # however the lines were broken
+        assert [word for word in words if word not in shown] == []
 
 
 @pytest.mark.parametrize(

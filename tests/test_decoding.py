@@ -154,6 +154,54 @@ def test_names_that_no_file_can_be_opened_by(tmp_path, name, words):
         audio.read_audio(tmp_path / name)
 
 
+CUT = {
+    "a.wav": "only 2.4 of 4.0 s are there", "a.aiff": "only 2.4 of 4.0 s are there", "a.au": "only 2.4 of 4.0 s are",
+    "a.w64": "only 2.4 of 4.0 s are there", "a.rf64": "only 2.4 of 4.0 s are there", "a.flac": "its end is missing",
+    "a.ogg": "it breaks off within a page", "opus.ogg": "it breaks off within a page", "flac.ogg": "within a page",
+    "xing.mp3": "40% of it is missing", "a.mkv": "of 4.0 s are there", "front.m4a": "of 4.0 s are there",
+    "piped.flac": "s of it are there",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def more(files):
+    """The folder of `files`, with more of them, all of 4 s."""
+    samples, _ = soundfile.read(files / "a.wav")
+    samples += np.random.default_rng(0).normal(0, 0.01, samples.shape)  # as large as music is
+    for name, form, subtype in (("a.ogg", "OGG", "VORBIS"), ("opus.ogg", "OGG", "OPUS"), ("a.rf64", "RF64", None)):
+        soundfile.write(files / name, samples, 48_000 if subtype == "OPUS" else RATE, subtype, format=form)
+    for name in ("a.aiff", "a.au", "a.w64", "a.flac"):
+        soundfile.write(files / name, samples, RATE)
+    make(files, "front.m4a", "-movflags", "faststart")
+    for form in ("wav", "flac"):
+        (files / f"piped.{form}").write_bytes(run("-i", files / "a.flac", "-f", form, "-").stdout)
+    return files
+
+
+@pytest.mark.parametrize("name", [*CUT, "piped.wav"])
+def test_what_is_whole_is_read_and_what_is_cut_short_is_refused_with_its_seconds(more, tmp_path, name, capfd):
+    waveform, rate = audio.read_audio(more / name)
+    assert abs(waveform.shape[1] / rate - SECONDS * (RATE / 48_000 if name == "opus.ogg" else 1)) < 0.1
+    content, cut = (more / name).read_bytes(), tmp_path / name
+    capfd.readouterr()
+    for part in (0.6, 0.97):
+        cut.write_bytes(content[: int(part * len(content))])
+        if name == "piped.wav":  # whose header promises nothing
+            assert audio.audio_shape(cut).frames == pytest.approx(part * SECONDS * RATE, abs=50)
+            continue
+        with pytest.raises(UserError, match=r"^\S+ is cut short, .*: get it again, or save what is") as caught:
+            audio.audio_shape(cut)
+        assert part == 0.97 or CUT[name] in str(caught.value)
+        with pytest.raises(UserError):
+            audio.read_audio(cut)
+
+
+def test_a_header_that_is_wrong_by_some_bytes_is_no_cut(files, tmp_path):
+    content = (files / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:-44])
+    assert audio.audio_shape(tmp_path / "a.wav").frames == SECONDS * RATE - 11
+
+
 def test_a_full_disk_is_not_the_files_fault(files, monkeypatch):
     done = subprocess.CompletedProcess([], 1, "", "Error writing trailer: No space left on device\n")
     monkeypatch.setattr(decoding, "_run_ffmpeg", lambda *_, **__: done)

@@ -281,7 +281,8 @@ def home(tmp_path, monkeypatch):
 
     def load(name, split, data_dir, real):
         assert real
-        return Corpus(f"corpus {name}", split, songs, stems, "made here", embedded=True)
+        names = [{"mir1k": "MIR-1K, 3 of 1,000 clips"}.get(part, f"corpus {part}") for part in name.split("+")]
+        return Corpus(" + ".join(names), split, songs, stems, "made here", embedded=True)
 
     monkeypatch.setattr(corpora, "load_corpus", load)
     return tmp_path
@@ -298,13 +299,30 @@ def test_models_are_evaluated_by_name_and_the_file_holds_every_track(home):
     path = evaluate_models(["mine", "ibm", "mixture"], "mir1k", limit=2, device="cpu", progress=shown.append)
     assert path == home / "build/results/evaluate_mir1k-test-mine-ibm-mixture.json" and shown == [0.5, 1]
     record = load_results(path)
-    assert record["items"] == 2 and record["embedded"] and record["data"] == "corpus mir1k"
+    assert record["items"] == 2 and record["embedded"] and record["data"] == "MIR-1K, 3 of 1,000 clips"
     assert [(row["separator"], row["source"]) for row in record["rows"]] == [
         (name, source) for name in ("mine", "ibm", "mixture") for source in ("vocals", "accompaniment")
     ]
     assert all("GNSDR" in row for row in record["rows"])
     assert len(record["extra"]["tracks"]) == 2 * 3 * 2 and "BSS Eval 3" in record["protocol"]
     json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_the_weights_of_mir1k_alone_are_lengths_and_a_sum_of_corpora_says_so(home):
+    for data, metric, words in (
+        ("mir1k", "GNSDR", "means weighted by length"),
+        ("mir1k+multitrack", "NSDR", "means over tracks, not weighted by length as MIR-1K's alone are, 95 %"),
+        ("dsd100", "NSDR", "means over tracks, 95 %"),
+    ):
+        record = load_results(evaluate_models(["hpss"], data, limit=2, device="cpu"))
+        assert metric in record["rows"][0] and words in record["metric"]
+
+
+def test_ica_without_as_many_channels_as_sources_is_refused_before_anything_runs(home, monkeypatch):
+    monkeypatch.setattr("helpers.separation.evaluation.evaluate", pytest.fail)
+    words = r"^'ica' needs as many channels as sources, 'song 0' of corpus dsd100 has 1 for 2: leave ica out, or"
+    with pytest.raises(UserError, match=words):
+        evaluate_models(["hpss", "ica"], "dsd100", device="cpu")
 
 
 def test_all_stems_are_kept_where_every_model_has_them(home):

@@ -56,6 +56,15 @@ def test_a_recurrent_network_spends_twice_as_much_on_twice_the_time():
     assert long == pytest.approx(2 * short, rel=0.03)  # one frame more
 
 
+def test_a_network_is_described_in_millions():
+    model = MaskUNet(width=2, depth=3, **SMALL)
+    found = leaderboard.described(model, {"training_minutes": 3.5, "device": "a GPU"}, times=5)
+    assert found["M parameters"] == leaderboard.parameters(model) / 1e6
+    assert found["M multiply-adds"] == pytest.approx(5 * leaderboard.multiply_adds(model, 2.0) / 2e6)
+    assert (found["training (min)"], found["trained on"]) == (3.5, "a GPU")
+    assert set(leaderboard.described(model, {})) == {"M parameters", "M multiply-adds"}
+
+
 # ---- time and memory ---------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import distributions
 
 from helpers.losses import vae as losses
-from helpers.models import ImageUNet, ImageVAE, MusicVAE
+from helpers.models import ImageUNet, ImageVAE, MusicVAE, clip_to_feasible
 from helpers.models.image_vae import VAEOutput, condition_on_mixture
 
 torch.set_num_threads(1)
@@ -153,7 +153,7 @@ def test_supervised_loss_terms_add_up(likelihood):
     for beta, conditioned, scale in itertools.product((0.0, 1.0, 4.0), (0.0, 25.0), (0.1, 0.7)):
         loss = losses.SupervisedVAELoss(likelihood, scale=scale, beta=beta, conditioned=conditioned)
         terms = loss(model, BATCH, 0.0)
-        assert set(terms) == {"loss", "reconstruction", "kl", "mse", "conditioned mse"}
+        assert set(terms) == {"loss", "reconstruction", "kl", "mse", "equal mse", "conditioned mse", "mixture mse"}
         reconstruction = expected_reconstruction(likelihood, scale, model.output)
         kl = losses.kl_from_standard_normal(model.output.code_means, model.output.code_log_variances).item()
         assert terms["reconstruction"].item() == pytest.approx(reconstruction, rel=1e-4)
@@ -170,6 +170,20 @@ def test_supervised_loss_reports_both_errors():
     given, _ = condition_on_mixture(BATCH[0], model.output.means, model.output.log_variances)
     assert terms["conditioned mse"].item() == pytest.approx(((given.numpy() - sources) ** 2).mean(), rel=1e-5)
     assert abs(terms["mse"] - terms["conditioned mse"]) > 1e-3
+    equal = model.output.means.numpy() + (BATCH[0] - model.output.mixture).numpy()
+    assert terms["equal mse"].item() == pytest.approx(((equal - sources) ** 2).mean(), rel=1e-5)
+    remainder = (model.output.mixture - BATCH[0]).square().mean()
+    assert terms["mixture mse"].item() == pytest.approx(remainder.item(), rel=1e-5)
+
+
+def test_the_conditioned_error_may_be_that_of_feasible_sources():
+    model, sources = Fixed(), torch.cat((A, B), dim=1)
+    terms = losses.SupervisedVAELoss(conditioned=10.0, feasible=True)(model, BATCH, 0.0)
+    given, _ = condition_on_mixture(BATCH[0], model.output.means, model.output.log_variances)
+    clipped = (clip_to_feasible(BATCH[0], given) - sources).square()
+    assert terms["conditioned mse"].item() == pytest.approx(clipped.mean().item(), rel=1e-5)
+    plain = terms["reconstruction"] + terms["kl"]
+    assert (terms["loss"] - plain).item() == pytest.approx(10 * clipped.flatten(1).sum(1).mean().item(), rel=1e-3)
 
 
 @pytest.mark.parametrize(("progress", "weight"), [(0, 0), (0.1, 0.5), (0.2, 1), (0.3, 1.5), (0.4, 2), (1, 2)])
@@ -232,6 +246,11 @@ def test_the_variance_of_every_bin_against_scipy():
     np.testing.assert_allclose(losses.local_gaussian_nll(spectrogram, log_variance), -both, atol=1e-5)
 
 
+def fitted(errors, deviation):
+    """Log density of errors under a Gaussian of this deviation, where their mean square is taken for its square."""
+    return stats.norm.logpdf(deviation, 0, deviation).repeat(errors.shape[1], axis=1)
+
+
 def expected_music_reconstruction(target, model, mixture, sources):
     """-log p(sources | codes) in nats a bin, by scipy, from what the model's analysis holds."""
     analysis = model.analyse(mixture)
@@ -247,11 +266,13 @@ def expected_music_reconstruction(target, model, mixture, sources):
         density = -np.log(np.pi * variance) - truth**2 / variance
     else:
         loudness = mixture.square().mean(dim=(1, 2)).sqrt().view(-1, 1, 1, 1)
-        density = stats.laplace.logpdf((sources - model(mixture)) / loudness, 0, 0.1)
+        errors = (sources - model(mixture)) / loudness
+        deviation = (errors.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-3).sqrt()
+        density = stats.laplace.logpdf(errors, 0, 0.1) if target == "waveforms" else fitted(errors, deviation)
     return -np.asarray(density).sum(1).mean()
 
 
-@pytest.mark.parametrize("target", ["levels", "magnitudes", "variances", "waveforms"])
+@pytest.mark.parametrize("target", ["levels", "magnitudes", "variances", "waveforms", "snr"])
 @torch.no_grad()
 def test_music_reconstructions_against_scipy(target):
     model, mixture, sources = music_vae(), sounds(2, 1, 3000), sounds(2, 2, 1, 3000, seed=2)
@@ -281,6 +302,16 @@ def test_the_blind_loss_of_music():
     assert terms["loss"].item() == pytest.approx(reconstruction + 3 * terms["kl"].item(), rel=1e-4)
     terms["loss"].backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+@torch.no_grad()
+def test_the_blind_loss_whose_powers_add_up():
+    model, levels = music_vae(), rand(2, 1, 129, 40)
+    terms = losses.BlindMusicLoss("powers")(model, levels, 0.5)
+    variance = (10 ** ((80 * model.autoencode(levels).sources.double() - 60) / 10)).sum(1, keepdim=True)
+    power = 10 ** ((80 * levels.double() - 60) / 10)
+    expected = (variance.log() + power / variance + math.log(math.pi)).mean()
+    assert terms["reconstruction"].item() == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_unknown_target():

@@ -150,6 +150,27 @@ def test_a_recorded_loss_is_kept_for_training_steps_only():
     assert not loss.values[0].requires_grad and repr(loss) == repr(MaskLoss("kl"))
 
 
+def test_the_losses_of_steps_outlast_their_process(tmp_path):
+    path, first = tmp_path / "losses" / "steps.npy", Recorded(MaskLoss("kl"))
+    first.values = [torch.tensor(4.0), torch.tensor(3.0)]
+    first.keep(path, 2)
+    first.values.append(torch.tensor(2.0))
+    first.keep(path, 3)
+    assert first.values == [4, 3, 2]
+
+    resumed = Recorded(MaskLoss("kl"))  # from the state after two steps: the third is run again
+    resumed.keep(path, 2)
+    resumed.values.append(torch.tensor(1.0))
+    resumed.keep(path, 3)
+    loaded = Recorded(MaskLoss("kl"))
+    loaded.keep(path, 3)
+    assert resumed.values == loaded.values == [4, 3, 1]
+    anew = Recorded(MaskLoss("kl"))
+    anew.values = [torch.tensor(9.0)]
+    anew.keep(path, 1)
+    assert anew.values == [9] and np.load(path).tolist() == [9]
+
+
 def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="unknown kind 'l3'"):
         MaskLoss("l3")

@@ -64,6 +64,14 @@ def test_mse_and_psnr_of_a_constant_error():
     np.testing.assert_allclose(scores["PSNR"], [20, 40, 0], atol=1e-5)
 
 
+def test_the_error_of_padded_images():
+    estimate, truth = random_images(3, 1), random_images(3, 2)
+    padded = [torch.nn.functional.pad(images, (2, 2, 2, 2)).double() for images in (estimate, truth)]
+    expected = (padded[0] - padded[1]).square().mean().item()
+    error = (estimate - truth).double().square().mean().item()
+    assert metrics.mse_when_padded(error) == pytest.approx(expected, rel=1e-9)
+
+
 def test_identical_images_get_the_documented_values():
     images = random_images(2, seed=1)
     scores = scores_of(images, images)

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from helpers.models import ARCHITECTURES, ImageUNet, ImageVAE
-from helpers.models.image_unet import feasible_interval
+from helpers.models.image_unet import clip_to_feasible, feasible_interval
 from helpers.models.image_vae import LOG_VARIANCE_RANGE, condition_on_mixture, reparameterise
 
 torch.set_num_threads(1)
@@ -174,6 +174,21 @@ def test_feasible_interval_against_brute_force():
         found = a[a + b == total] / steps
         assert low[total].item() == pytest.approx(found.min(), abs=1e-6)
         assert high[total].item() == pytest.approx(found.max(), abs=1e-6)
+
+
+def test_clipping_to_feasible_sources_finds_the_nearest_pair():
+    mixture = torch.tensor([0.2, 0.8, 0.5]).view(3, 1, 1, 1)
+    sources = torch.tensor([[-0.1, 0.5], [0.5, 1.3], [0.7, 0.1]])
+    clipped = clip_to_feasible(mixture, sources.view(3, 2, 1, 1)).view(3, 2)
+    torch.testing.assert_close(clipped, torch.tensor([[0.0, 0.4], [0.6, 1.0], [0.8, 0.2]]))
+
+
+def test_the_vae_separates_into_feasible_sources_that_add_up():
+    torch.manual_seed(0)
+    model, mixture = ImageVAE("conv", latent=2, width=4).eval(), rand(2, 1, 28, 28, seed=3)
+    sources = model.separate(mixture)
+    torch.testing.assert_close(sources.sum(dim=1, keepdim=True), 2 * mixture)
+    assert sources.min() >= -1e-6 and sources.max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("confidence", [1, 30, 1000])  # the last layer in its usual range, or pushed to both ends

@@ -126,3 +126,8 @@ def test_row_pictures_share_their_scales():
     ink = [(np.abs(picture[:90].astype(int) - blue).sum(-1) < 60).sum() for picture in (loud, quiet)]
     assert loud.shape == quiet.shape and ink[0] > 3 * ink[1] > 0
     assert loud[110:200].max(-1).sum() > quiet[110:200].max(-1).sum()
+
+
+def test_remarks_stand_at_their_players_and_the_source_named_first_gives_the_colour():
+    shown = listen({"vocals: mixture's phase": sine(440)}, RATE, remarks={"vocals: mixture's phase": "NSDR < 3 dB"})
+    assert "NSDR &lt; 3 dB" in shown.data and f"solid {COLOURS['vocals']}" in shown.data

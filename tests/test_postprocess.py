@@ -7,13 +7,18 @@ import pytest
 import torch
 from scipy import signal
 
+from helpers.data.tracks import Track
 from helpers.separation.postprocess import (
     Postprocessed,
+    Remembered,
+    Rest,
     denoise,
     envelope,
     high_pass,
     low_pass,
     multichannel_wiener,
+    pause_level,
+    sweep,
 )
 
 RATE = 1000
@@ -209,3 +214,56 @@ def test_sources_from_different_directions_are_told_apart_by_them():
     assert sdr(rough) < 13
     assert sdr(multichannel_wiener(rough, mixture, iterations=1)) > sdr(rough) + 3
     assert sdr(multichannel_wiener(images, mixture)) > 50
+
+
+# ---- Separators around others, and many steps at once --------------------------------------------------------------
+
+
+def half(waveform, sample_rate):
+    """A Separator that gives half of everything to the voice, and nothing to the rest."""
+    return {"vocals": waveform / 2, "accompaniment": 0 * waveform}
+
+
+def test_the_other_source_is_the_rest_of_the_mixture():
+    wave = noise(1, 500, 0.1)
+    estimates = Rest(half, "vocals")(wave, RATE)
+    assert torch.equal(estimates["vocals"], wave / 2) and torch.equal(estimates["accompaniment"], wave - wave / 2)
+
+
+def test_a_waveform_is_separated_once():
+    asked = []
+
+    def separate(waveform, sample_rate):
+        asked.append(sample_rate)
+        return half(waveform, sample_rate)
+
+    remembered, wave = Remembered(separate), noise(1, 500, 0.1)
+    first, again = remembered(wave, RATE), remembered(wave.clone(), RATE)
+    assert asked == [RATE] and torch.equal(first["vocals"], again["vocals"])
+    remembered(2 * wave, RATE)
+    remembered(wave, 2 * RATE)
+    assert asked == [RATE, RATE, 2 * RATE]
+
+
+def song_with_a_pause():
+    """Two seconds of a voice that is silent in the second one, over a band; 1,000 Hz."""
+    voice, band = noise(1, 2000, 0.1), noise(1, 2000, 0.1, seed=1)
+    voice[:, 1000:] = 0
+    return Track.from_waveforms("song", RATE, {"vocals": voice, "accompaniment": band})
+
+
+def test_the_level_in_pauses_is_that_of_the_estimate_over_the_mixture_there():
+    song = song_with_a_pause()
+    assert pause_level(song, song.mixture / 10) == pytest.approx(-20, abs=1e-3)
+    loud = song.mixture.clone()
+    loud[:, :1000] *= 100  # where somebody sings it does not count
+    assert pause_level(song, loud / 10) == pytest.approx(-20, abs=1e-3)
+
+
+def test_a_sweep_puts_the_step_first_that_helps_most():
+    song = song_with_a_pause()
+    cut = torch.cat((torch.ones(1, 1000), torch.zeros(1, 1000)), dim=1)
+    steps = {"cut": lambda voice, rate: cut * voice, "nothing": lambda voice, rate: voice}
+    rows = sweep(half, [song, song], steps)
+    assert rows[0]["step"] == "cut" and {row["step"] for row in rows} == {"cut", "nothing", "as it is"}
+    assert rows[1]["SDR"] == rows[2]["SDR"] < rows[0]["SDR"] and rows[0]["pauses"] < -60 < rows[1]["pauses"]

@@ -15,7 +15,7 @@ from toy_songs import write_song
 
 from helpers import recipes, training
 from helpers.__main__ import main
-from helpers.checkpoints import load_checkpoint
+from helpers.checkpoints import load_checkpoint, save_checkpoint
 from helpers.data.audio import write_audio
 from helpers.data.batches import load_samples
 from helpers.runtime import ROOT, UserError
@@ -183,6 +183,13 @@ def test_training_starts_from_a_checkpoint(folder):
     model, facts = load_checkpoint(small(folder, "goes on.safetensors", **more))
     first, _ = load_checkpoint(start)
     assert model.arguments == first.arguments and facts["start"] == "start.safetensors"
+    assert facts["start_sha256"] == recipes.sha256(start)
+    (folder / "moved").mkdir()
+    moved = start.rename(folder / "moved" / start.name)
+    small(folder, "moved.safetensors", **more | {"start": moved, "resume": True})  # the same content: the same run
+    save_checkpoint(start, model)
+    with pytest.raises(UserError, match=r"there is no .*\.state to resume"):
+        small(folder, "other.safetensors", **more | {"start": start, "resume": True})
     for name, value in first.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value, atol=1e-6, rtol=0)
     with pytest.raises(UserError, match="start.safetensors brings the arguments of its model: leave out --set"):
@@ -201,7 +208,7 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(folder, capsys):
     missing = command(folder, "--data-dir", str(folder / "nowhere"))
     missing[missing.index("--data") + 1] = "mir1k"
     cases = {
-        "there is no model 'nosuch' to train: take one of music-vae": command(folder, model="nosuch"),
+        "there is no model 'nosuch' to train: take one of feedforward": command(folder, model="nosuch"),
         "'source-lstm' cannot be made with {'nosuch': 1} (": command(folder, "--set", "nosuch=1"),
         "'source-lstm' cannot be made with {'n_fft': 3}": command(folder, "--set", "n_fft=3"),
         "unknown corpus": command(folder, data="nosuch"),
@@ -239,23 +246,22 @@ def test_a_corpus_must_have_the_sources_of_the_model(monkeypatch, sources):
         recipes.load_split("toy", "train", model)
 
 
+DEEP = {"width": 4, "n_fft": 128, "hop_length": 32}
 SMALL = {
     "music-vae": {"width": 4, "latent": 2}, "feedforward": {"width": 8, "code": 4, "n_fft": 512, "hop_length": 256},
     "lstm": {"width": 8, "code": 4, "hidden": 4, "n_fft": 512, "hop_length": 256},
     "mir1k-lstm": {"width": 8, "code": 4, "hidden": 4}, "source-lstm": {"hidden": 4},
     "unet": {"width": 2}, "mask-unet": {"width": 2}, "wave-unet": {"width": 2, "levels": 4},
-    "band-split": {"features": 8, "blocks": 1}, "deep-unet": {"width": 4, "n_fft": 128, "hop_length": 32},
-    "deep-unet-songs": {"width": 4, "n_fft": 128, "hop_length": 32},
-    "deep-unet-songs-2": {"width": 4, "n_fft": 128, "hop_length": 32},
+    "band-split": {"features": 8, "blocks": 1}, "deep-unet": DEEP, "deep-unet-songs": DEEP, "deep-unet-stems": DEEP,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_the_loss_of_every_recipe_reaches_every_weight(name):
     """Several processes wait for each other's gradients: none may be missing."""
-    model, recipe = recipes.make_model(name, SMALL[name])
+    model, recipe = recipes.make_model(name, SMALL[name.removesuffix("-2")])
     mixture = torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0)) / 10
-    sources = torch.stack((mixture * 0.3, mixture.flip(-1) * 0.5), dim=1)
+    sources = torch.stack((mixture * 0.3, mixture.flip(-1) * 0.5) * (len(model.sources) // 2), dim=1)
     recipe.loss(model.train(), (sources.sum(1), sources), 0.5)["loss"].backward()
     assert [parameter for parameter, value in model.named_parameters() if value.grad is None] == []
 

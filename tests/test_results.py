@@ -179,3 +179,10 @@ def test_json_of_another_kind_is_refused_by_name(tmp_path, text):
     path.write_text(json.dumps(record) if "rows" in text else text)
     with pytest.raises(UserError, match="other.json (has no 'title'|needs rows that are)"):
         results.load_results(path)
+
+
+def test_columns_keep_their_order_where_the_first_row_lacks_some():
+    full = {"separator": "b", "SDR": 1.0, "NSDR": 2.0, "tracks": 3}
+    rows = [{"separator": "a", "SDR": 1.0, "tracks": 3}, full, {"separator": "c", "NSDR": 1.0, "empty": 2, "tracks": 3}]
+    assert list(results.to_table(rows).columns) == ["SDR", "NSDR", "empty", "tracks"]
+    assert list(results.to_table(rows[1:]).columns) == ["SDR", "NSDR", "empty", "tracks"]

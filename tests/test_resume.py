@@ -1,5 +1,6 @@
 """fit() goes on after an interruption as if there had been none, or says why it cannot."""
 
+import contextlib
 import io
 import itertools
 import os
@@ -97,11 +98,34 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
         train_vae(new_vae(), state_path=path, batches=refuse, resume=False)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The bytes of a state file."""
+def test_a_finished_state_is_small_and_gives_its_weights_and_history_on_any_device(tmp_path, monkeypatch):
+    path, model, sizes = tmp_path / "state.pt", new_vae(width=8), []
+    options = {"epochs": 3, "average": 0.9, "state_path": path}
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(training, "describe_device", lambda device: "Abacus 3")
+        elsewhere.setattr(training.Accelerator, "scaler", torch.amp.GradScaler("cpu"), raising=False)
+        history = train_vae(model, on_epoch=lambda *_: sizes.append(path.stat().st_size), **options)
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    assert sizes[0] > 4 * weights and weights < sizes[-1] < 2 * weights  # model, average, two moments, best; best alone
+    saved = torch.load(path, weights_only=True)
+    assert saved["parts"] == {} and all(value.device.type == "cpu" for value in saved["best"].values())
+    again = new_vae(width=8)
+    restored = train_vae(again, batches=None, **options)
+    assert_same_run((weights_of(again), restored), (weights_of(model), history))
+    assert restored["device"] == ["Abacus 3"] * 3
+
+
+@pytest.fixture(scope="module", params=["interrupted", "finished"])
+def state(request, tmp_path_factory):
+    """The bytes of the state file of a run of two epochs."""
+
+    def stop(epoch, history):
+        if request.param == "interrupted":
+            raise KeyboardInterrupt
+
     path = tmp_path_factory.mktemp("run") / "state.pt"
-    train_vae(new_vae(), epochs=2, state_path=path)
+    with contextlib.suppress(KeyboardInterrupt):
+        train_vae(new_vae(), epochs=2, state_path=path, on_epoch=stop)
     return path.read_bytes()
 
 
@@ -109,18 +133,18 @@ CHANGES = [{"steps": 4}, {"seed": 6}, {"learning_rate": 2e-2}, {"epochs": 3}, {"
 
 
 @pytest.mark.parametrize("change", [*CHANGES, {"schedule": lambda progress: 1}], ids=lambda change: next(iter(change)))
-def test_state_of_other_settings(tmp_path, finished, change):
+def test_state_of_other_settings(tmp_path, state, change):
     path = tmp_path / "state.pt"
-    path.write_bytes(finished)
+    path.write_bytes(state)
     name = next(iter(change)).replace("_", " ")
     with pytest.raises(UserError, match=rf"state\.pt holds .* with other settings \({name}\): delete it, or"):
         train_vae(new_vae(), state_path=path, **{"epochs": 2, **change})
-    assert path.read_bytes() == finished
+    assert path.read_bytes() == state
 
 
-def test_state_of_another_model(tmp_path, finished):
+def test_state_of_another_model(tmp_path, state):
     path = tmp_path / "state.pt"
-    path.write_bytes(finished)
+    path.write_bytes(state)
     for model, what in ((new_vae(width=3), "arguments"), (ImageUNet(channels=(2,), blocks=(1,)), "architecture")):
         with pytest.raises(UserError, match=rf"state\.pt holds a training run with other settings \({what}"):
             train_vae(model, epochs=2, state_path=path)
@@ -128,12 +152,12 @@ def test_state_of_another_model(tmp_path, finished):
     model.encoder.heads.append(nn.Conv2d(4, 2, 1))
     with pytest.raises(UserError, match=r"state\.pt do not fit this version's ImageVAE: delete it, or begin again"):
         train_vae(model, epochs=2, state_path=path)
-    assert path.read_bytes() == finished
+    assert path.read_bytes() == state
 
 
 def flip_a_bit(whole):
     """Of a weight: torch alone would read the file without a word."""
-    weight = torch.load(io.BytesIO(whole), weights_only=True)["parts"]["weights"]["encoder.heads.0.weight"]
+    weight = torch.load(io.BytesIO(whole), weights_only=True)["best"]["encoder.heads.0.weight"]
     place = whole.index(weight.numpy().tobytes())
     return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
 
@@ -147,9 +171,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_state(tmp_path, finished, damage):
+def test_damaged_state(tmp_path, state, damage):
     path = tmp_path / "state.pt"
-    path.write_bytes(DAMAGES[damage](finished))
+    path.write_bytes(DAMAGES[damage](state))
     with pytest.raises(UserError, match=r"state\.pt is damaged.*: delete it"):
         train_vae(new_vae(), epochs=2, state_path=path)
     assert train_vae(new_vae(), epochs=2, state_path=path, resume=False)["epoch"] == [1, 2]  # the other remedy

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,16 @@ from helpers.checkpoints import save_checkpoint
 from helpers.data import audio, decoding
 from helpers.runtime import ROOT
 from helpers.separation import catalogue, files, networks
+from helpers.separation.every_speed import EverySpeed
 
 RATE = 16_000
+
+
+class LoudestIsOne(Identity):
+    """What it gives of a chunk depends on all of the chunk."""
+
+    def forward(self, batch):
+        return super().forward(batch) / batch.abs().amax(dim=(1, 2))[:, None, None, None]
 
 
 @pytest.fixture(autouse=True)
@@ -182,26 +191,60 @@ def test_what_a_killed_run_of_the_same_process_number_left_does_not_matter(home)
     assert separate("song.wav") == 0
 
 
-@pytest.mark.parametrize("model", ["exact", "hpss"])
+@pytest.mark.parametrize("model", ["exact", "ica"])
 def test_long_songs_are_separated_block_by_block(model, monkeypatch):
-    monkeypatch.setattr(files, "BLOCK", 1.0)
-    monkeypatch.setattr(files, "NETWORK_BLOCK", 1.0)
+    monkeypatch.setattr(files, "BLOCK", 2.0)
     monkeypatch.setattr(files, "SHARED", 0.2)
     longest, read = [], audio.read_audio
     monkeypatch.setattr(audio, "read_audio", lambda *a: longest.append(a[2]) or read(*a))
     audio.write_audio("song.wav", noise(2, 5 * RATE + 77), RATE, "FLOAT")
-    assert separate("song.wav", model=model) == 0
-    assert set(longest) == {RATE}
-    total = sum(read(f"out/song/{model}/{name}.wav")[0] for name in ("vocals", "accompaniment"))
+    assert separate("song.wav", "--chunk", "2", model=model) == 0
+    assert set(longest) == {2 * RATE}
+    total = sum(read(path)[0] for path in Path(f"out/song/{model}").iterdir())
     truth = read("song.wav")[0]
     assert total.shape == truth.shape
     torch.testing.assert_close(total, truth, atol=1e-5, rtol=0)
 
 
-def test_progress_of_all_blocks_rises_to_one(monkeypatch):
-    monkeypatch.setattr(files, "BLOCK", 2.0)
-    monkeypatch.setattr(files, "NETWORK_BLOCK", 2.0)
-    monkeypatch.setattr(files, "SHARED", 0.2)
+@pytest.mark.parametrize(("rate", "batch"), [(RATE, 1), (RATE, 3), (8000, 1), (44_100, 1)])
+def test_a_file_gets_the_estimates_that_it_gets_in_memory(rate, batch):
+    audio.write_audio("song.wav", noise(2, 9 * RATE + 77), RATE, "FLOAT")
+    separator = networks.ModelSeparator(LoudestIsOne(rate), "cpu", chunk=2.0)
+    separator.batch = batch
+    files.separate_file("song.wav", "out", separator, warn=len)
+    for name, whole in separator(audio.read_audio("song.wav")[0], RATE).items():
+        part = audio.read_audio(f"out/{name}.wav")[0]
+        assert part.shape == whole.shape
+        if rate == RATE:
+            assert torch.equal(part, whole)
+        else:  # the filters begin anew in every block, and the last chunk begins a sample earlier or later
+            assert (part - whole)[:, : 7 * RATE].abs().max() < 1e-4
+
+
+def test_a_method_with_chunks_of_its_own_gets_them():
+    audio.write_audio("song.wav", noise(1, 5 * RATE), RATE, "FLOAT")
+    separator = catalogue.load_separator("hpss")
+    assert separator.block(RATE) == (30 * RATE, RATE)
+    separator.chunk, separator.overlap = 2.0, 0.5
+    files.separate_file("song.wav", "out", separator)
+    whole = separator(audio.read_audio("song.wav")[0], RATE)["vocals"]
+    assert torch.equal(audio.read_audio("out/vocals.wav")[0], whole)
+
+
+@pytest.mark.parametrize("every_speed", [False, True])
+def test_what_a_network_gets_grows_with_its_rate_no_more_than_with_the_song(every_speed):
+    for rate, seconds in ((16_000, 10), (32_000, 10), (44_100, 3)):
+        model = Identity(rate)
+        separator = networks.ModelSeparator(model, "cpu")
+        assert separator.block(rate) == (seconds * rate, rate)
+        audio.write_audio("song.wav", noise(1, 31 * rate), rate)
+        files.separate_file("song.wav", "out", EverySpeed(separator, (0,)) if every_speed else separator)
+        assert {shape[-1] for shape in model.seen} == {seconds * rate}
+    tiny = networks.ModelSeparator(Identity(8000), "cpu", chunk=0.01)
+    assert 8000 <= tiny.block(8000)[0] <= 8200 and tiny.block(1000)[1] == 5
+
+
+def test_progress_of_all_blocks_rises_to_one():
     audio.write_audio("song.wav", noise(1, 5 * RATE), RATE)
     done = []
     separator = catalogue.load_separator("exact", "cpu", chunk=1.0, progress=done.append)
@@ -395,6 +438,22 @@ def test_an_interrupted_run_leaves_no_scraps(home, capsys, monkeypatch):
     assert files_in(home / "out") == [] and "interrupted" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows ends processes otherwise")
+def test_a_run_that_is_terminated_leaves_no_scraps(home):
+    """In a process of its own, as `kill` meets it."""
+    audio.write_audio("song.wav", noise(1, 600 * RATE), RATE)
+    command = [sys.executable, "-m", "helpers", "separate", home / "song.wav", "-o", home / "out", "--model", "hpss"]
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not list(home.glob(".hpss.*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(home.glob(".hpss.*.part")) and run.poll() is None
+    run.terminate()
+    shown, errors = run.communicate(timeout=100)
+    assert run.returncode == 128 + signal.SIGTERM and not shown and "Traceback" not in errors
+    assert not list(home.glob(".*.part")) and not (home / "out").exists()
+
+
 # ---- the other commands ------------------------------------------------------------------------------------------
 
 
@@ -417,6 +476,17 @@ def test_models_lists_everything(capsys):
     shown = capsys.readouterr().out
     for words in ("mine ", "audio, 8 kHz", "hpss", "oracle", "not trained yet", "measured"):
         assert words in shown
+    assert "without any training          hpss " in shown and "deep-unet-songs" not in shown  # it is not there
+
+
+def test_models_says_first_which_one_to_take(home, capsys):
+    for name in ("deep-unet-songs", "unet-songs", "unet-stems"):
+        save_checkpoint(home / "checkpoints" / f"{name}.safetensors", Identity(RATE), data="songs", validation_loss=2)
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split("  ")[0] == "voice and rest of your songs"
+    assert lines[1].split()[-5:] == ["deep-unet-songs", "validation", "loss", "2", "(songs)"]
+    assert lines[2].startswith("four stems of your songs      unet-stems ") and lines[4] == ""
 
 
 def test_wrong_usage_is_status_2_and_help_is_there(capsys):

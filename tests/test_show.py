@@ -142,3 +142,74 @@ def test_names_beside_points_do_not_cover_each_other():
     fig.draw_without_rendering()
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[:number])
+
+
+def test_small_multiples_share_their_axes_and_mark_what_is_kept():
+    def history(values, best):
+        return {"epoch": [1, 2, 3], "train": {"sdr": values}, "validation": {"sdr": values[::-1]}, "best_epoch": best}
+
+    fig = show.small_multiples({"a": history([1, 2, 3], 2), "b": history([0, 5, 9], 3)}, "sdr", "SDR (dB)")
+    first, second = fig.axes
+    assert [axes.get_title(loc="left") for axes in fig.axes] == ["a", "b"]
+    assert list(first.lines[0].get_ydata()) == [1, 2, 3] and list(second.lines[1].get_ydata()) == [9, 5, 0]
+    assert first.lines[2].get_xdata()[0] == 2 and first.get_ylim() == second.get_ylim()
+    assert texts(fig.legends[0].get_texts()) == ["train", "validation"]
+
+
+# ---- drawings of architectures -----------------------------------------------------------------------------------
+
+UNET = [
+    ("mixture", "1 × 512 × 128"), ("conv 5×5, stride 2", "16 × 256 × 64"), ("conv 5×5, stride 2", "32 × 128 × 32"),
+    ("transposed conv", "16 × 256 × 64"), [("mask of vocals", "512 × 128"), ("mask of accompaniment", "512 × 128")],
+]  # fmt: skip
+
+
+def drawn(fig):
+    """Return the texts, the boxes as (left, bottom, right, top), and the arrows' (start, end) of a drawing."""
+    (axes,) = fig.axes
+    boxes = [patch for patch in axes.patches if hasattr(patch, "get_boxstyle") and patch.get_linewidth()]
+    arrows = [patch._posA_posB for patch in axes.patches if hasattr(patch, "_posA_posB")]
+    corners = [
+        (box.get_x(), box.get_y(), box.get_x() + box.get_width(), box.get_y() + box.get_height()) for box in boxes
+    ]
+    return [text for text in axes.texts if text.get_text()], corners, arrows
+
+
+def test_a_drawing_has_every_label_and_shape_inside_its_box():
+    fig = show.blocks(UNET)
+    words, boxes, arrows = drawn(fig)
+    said = [text.get_text().replace("\n", " ") for text in words]
+    assert said == [text for step in UNET for box in (step if isinstance(step, list) else [step]) for text in box]
+    assert len(boxes) == 6 and len(arrows) == 3 + 2  # the last one leads to two boxes
+    fig.draw_without_rendering()
+    to_inches = fig.axes[0].transData.inverted()
+    for number, text in enumerate(words):
+        extent = to_inches.transform_bbox(text.get_window_extent())
+        left, bottom, right, top = boxes[number // 2]
+        assert left < extent.x0 and extent.x1 < right and bottom < extent.y0 and extent.y1 < top, text.get_text()
+
+
+def test_skips_of_a_drawing_are_level_and_make_a_u():
+    words, boxes, arrows = drawn(show.blocks(UNET, skips=[(1, 3, "concatenate")]))
+    assert words[-1].get_text() == "concatenate"
+    (start, end) = arrows[-1]
+    assert start[1] == end[1] and start[0] == boxes[1][2] and end[0] == boxes[3][0]
+    assert boxes[2][3] < boxes[1][1] == boxes[3][1]  # what it skips lies below
+    for one, other in zip(boxes, boxes[1:], strict=False):
+        assert one[2] <= other[0] or one[1] > other[3] or one[3] < other[1]  # no box covers another
+
+
+@pytest.mark.parametrize("skip", [(3, 1), (1, 9)])
+def test_skips_that_lead_nowhere_are_refused(skip):
+    with pytest.raises(ValueError, match="leads backwards or nowhere"):
+        show.blocks(UNET, skips=[skip])
+
+
+def test_what_is_handed_on_stands_above_its_arrow_between_the_boxes():
+    fig = show.blocks(UNET, skips=[(1, 3)], shapes={0: "s, 512 bins", 1: "h"})
+    words, boxes, _ = drawn(fig)
+    fig.draw_without_rendering()
+    to_inches = fig.axes[0].transData.inverted()
+    first, second = (to_inches.transform_bbox(text.get_window_extent()) for text in words[-2:])
+    assert [text.get_text() for text in words[-2:]] == ["s, 512 bins", "h"]
+    assert boxes[0][2] < first.x0 and first.x1 < boxes[1][0] and boxes[2][3] < second.y0 < boxes[1][1]

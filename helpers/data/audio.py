@@ -16,7 +16,7 @@ import soxr
 import torch
 from torch.nn import functional as F
 
-from helpers.data.decoding import cached, open_sound
+from helpers.data.decoding import cached, cut_short, open_sound
 from helpers.runtime import UserError, write_atomically
 
 LEAD = 1 << 14  # samples that an MP3 decoder needs after a jump until it is right again
@@ -36,8 +36,16 @@ class Shape:
 
 
 def audio_shape(path):
-    """Return the Shape of an audio file without reading its samples; errors as read_audio's."""
+    """Return the Shape of an audio file without reading its samples, but the last; errors as read_audio's."""
     with open_sound(path) as file:
+        if file.format in ("FLAC", "MP3"):  # only their headers say how long they are
+            try:
+                file.seek(file.frames - 1)
+                there = len(file.read(1))
+            except soundfile.SoundFileError:
+                there = 0
+            if not there:
+                raise UserError(cut_short(path, "its end is missing"))
         return Shape(file.samplerate, file.channels, file.frames)
 
 
@@ -52,18 +60,20 @@ def read_audio(path, start=0, frames=None):
         if start < 0 or frames < 0 or start + frames > file.frames:
             raise IndexError(f"{path} has {file.frames} samples: {start} to {start + frames} is not inside")
         lead = min(start, LEAD) if file.format == "MP3" else 0
-        file.seek(start - lead)
-        return _next_samples(file, path, lead + frames)[:, lead:], file.samplerate
+        return _next_samples(file, path, lead + frames, start - lead)[:, lead:], file.samplerate
 
 
-def _next_samples(file, path, frames):
-    """Return the next `frames` samples of an open file as a waveform; see read_audio for what it refuses."""
+def _next_samples(file, path, frames, start=None):
+    """Return `frames` samples of an open file, the next or those from `start`; see read_audio for what it refuses."""
     try:
+        if start is not None:
+            file.seek(start)
         samples = file.read(frames, dtype="float32", always_2d=True)  # (time, channels)
     except soundfile.SoundFileError as error:
         raise UserError(f"{path} cannot be read as audio ({_reason(error)}): get it again") from error
     if len(samples) < frames:
-        raise UserError(f"{path} is cut short, {frames - len(samples)} samples are missing: get it again")
+        missing = (frames - len(samples)) / file.samplerate
+        raise UserError(cut_short(path, f"{missing:.2f} s are missing"))
     if not np.isfinite(samples).all():
         raise UserError(f"{path} holds samples that are no finite numbers: export it again")
     return torch.from_numpy(np.ascontiguousarray(samples.T))

@@ -1,4 +1,4 @@
-"""Audio files as a torch Dataset of pictures: the level of each bin in decibels, scaled to [0, 1]."""
+"""Audio files as a torch Dataset of pictures: the level of each bin in decibels, scaled to about [0, 1]."""
 
 import math
 
@@ -7,25 +7,26 @@ from torch.utils.data import Dataset
 
 from helpers.data import audio
 from helpers.data.tracks import FileStem
+from helpers.models.deep_unet import levels_of
 from helpers.runtime import BUILD
-from helpers.stft import STFT, to_decibels
+from helpers.stft import STFT
 
 RATE, N_FFT = 44_100, 512
-FLOOR_DB = -80.0  # the level below an item's loudest bin that becomes 0
-SILENT = 1e-8  # a loudest magnitude below this is silence: no file of 16 or 24 bits holds so little
+SILENT = 1e-6  # -120 dB: an excerpt below this loudness is silence
 
 
 class AudioData(Dataset):
-    """Names of audio files to spectrograms of one size, ready for a DataLoader: (1, bins, frames), float32 in [0, 1].
+    """Names of audio files to spectrograms of one size, ready for a DataLoader: (1, bins, frames), float32.
 
-    A file longer than `seconds` is cut, a shorter one is followed by silence. An item's loudest bin is 1, what lies
-    80 dB or more below it is 0, and so is silence. The chain is that of the class AudioData in Rajabi, "Variational
+    A file longer than `seconds` is cut, a shorter one is followed by silence. The levels are those of all models of
+    music here (deep_unet.levels_of): decibels over white noise as loud as the excerpt, -60 dB and below is 0, +20 dB is
+    1 and seldom passed; silence is 0. The chain is that of the class AudioData in Rajabi, "Variational
     Auto Encoder, Part 2" (2024), whose text leaves hop, length and normalisation open: resample to 44.1 kHz, STFT of
     512 samples, amplitude to decibels, normalise. An item depends on its file alone, so that any number of workers may
     load them; it raises UserError, with the file's name, if that is missing, unreadable, empty or holds NaN.
     """
 
-    def __init__(self, files, seconds=3.0, hop_length=128):
+    def __init__(self, files, seconds=3.0, hop_length=256):
         self.files, self.seconds = list(files), seconds
         self.stft = STFT(N_FFT, hop_length)
 
@@ -33,9 +34,9 @@ class AudioData(Dataset):
         return len(self.files)
 
     def __getitem__(self, index):
-        magnitudes = self.stft(self.waveform(index)).abs()  # (1, bins, frames)
-        levels = to_decibels(magnitudes, FLOOR_DB, magnitudes.max().clamp_min(SILENT))  # -80 to 0 dB
-        return 1 - levels / FLOOR_DB
+        waveform = self.waveform(index)  # (1, time)
+        loudness = waveform.square().mean().sqrt().clamp_min(SILENT)
+        return levels_of(self.stft(waveform) / (loudness * self.stft.noise_magnitude))  # (1, bins, frames)
 
     def waveform(self, index):
         """Return the mean of a file's channels at 44.1 kHz, (1, seconds * 44,100): what the item shows."""

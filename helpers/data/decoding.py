@@ -26,6 +26,15 @@ from helpers.runtime import UserError
 # The first frame of an MP3 file that says how many frames and bytes it has; "Info" is Xing's for a constant rate.
 XING = rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0[\3\7\x0b\x0f](?P<frames>.{4})(?P<size>.{4})"
 VBRI = rb"\xff[\xe2-\xff].{34}VBRI.{6}(?P<size>.{4})(?P<frames>.{4})"
+# What libsndfile notes where a WAV, AIFF, AU, RF64 or W64 file ends before it should, in bytes or samples.
+NOTES = (
+    r"^ *(?:data|SSND|Data Size|riff) *: (?P<promised>\d+) \(should be (?P<found>\d+)\)",
+    r"frame count (?P<found>\d+) does not match value from 'ds64' chunk of (?P<promised>\d+)",
+)
+UNKNOWN = range(0x7FF0_0000, 2**32)  # sizes that programs write into a WAV's header where they know none, as to a pipe
+BROKEN_OFF = r"partial file|ended prematurely|Error during demuxing|decode_frame\(\) failed"  # what ffmpeg calls it
+LEAST_MISSING = 0.05  # seconds; headers are wrong by some bytes even in files that are whole
+OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
 
 
 def open_sound(path):
@@ -53,6 +62,8 @@ def open_sound(path):
         beginning = file.read(512).lstrip().lower()
     if beginning.startswith((b"<!doctype", b"<html")):
         raise UserError(f"{path} is a web page, no audio: check the address and download it again")
+    if beginning.startswith(b"oggs"):
+        _refuse_cut_ogg(path)
     file = _open_with_libsndfile(path) or soundfile.SoundFile(unpack_streams(path)[0])
     if file.frames <= 0:
         file.close()
@@ -71,17 +82,48 @@ def _open_with_libsndfile(path):
     if end and size > end + 1024:  # a small tag may come last
         return None
     if end and size < 0.99 * end:
-        raise UserError(f"{path} is cut short, {(end - size) / end:.0%} of it is missing: get it again")
+        raise UserError(cut_short(path, f"{(end - size) / end:.0%} of it is missing"))
     # Opened without its name: for the ending .mp3, libsndfile would look for MP3 frames in whatever it is.
     source = os.open(path, os.O_RDONLY) if os.name == "posix" else path
     try:
         file = soundfile.SoundFile(source)
     except soundfile.SoundFileError:
         return None
-    if file.frames > 0 and file.seekable() and (file.format != "MP3" or end):
+    if 0 < file.frames < 2**62 and file.seekable() and (file.format != "MP3" or end):  # 2^63 - 1: a FLAC of a pipe
+        _refuse_cut(path, file)
         return file
     file.close()
     return None
+
+
+def cut_short(path, what):
+    """Return the sentence for a file that ends before it should."""
+    return f"{path} is cut short, {what}: get it again, or save what is there as a file of its own"
+
+
+def _there(found, promised):
+    return f"only {found:.1f} of {promised:.1f} s are there"
+
+
+def _refuse_cut(path, file):
+    """Raise UserError if the header of an open file promises more samples than there are."""
+    found = [match for note in NOTES for match in re.finditer(note, file.extra_info, re.MULTILINE)]
+    for promised, there in ((int(match["promised"]), int(match["found"])) for match in found):
+        seconds = file.frames / file.samplerate
+        if promised not in UNKNOWN and (promised / max(1, there) - 1) * seconds > LEAST_MISSING:
+            file.close()
+            raise UserError(cut_short(path, _there(seconds, seconds * promised / max(1, there))))
+
+
+def _refuse_cut_ogg(path):
+    """Raise UserError if an Ogg file ends within a page: it does not say how long it should be."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - OGG_PAGE))
+        end = file.read()
+    page = end[end.rfind(b"OggS") :]
+    sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    if len(page) < 27 + len(sizes) + sum(sizes) or len(page) < 27 + page[26]:
+        raise UserError(cut_short(path, "it breaks off within a page of its data"))
 
 
 def _mp3_end(path):
@@ -152,13 +194,15 @@ def unpack_streams(path, count=1):
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as folder:
             part = Path(folder) / "streams"
             part.mkdir()
-            output, codecs = [], _codecs(path)
+            output, (codecs, promised) = [], _described(path)
             for stream, name in enumerate(names):
                 codec = codecs[stream] if stream < len(codecs) else "pcm_s16le"
                 output += ["-map", f"0:a:{stream}", "-c:a", codec, "-rf64", "auto", str(part / name)]
             done = _run_ffmpeg(path, *output)
             if done.returncode or not all((part / name).exists() for name in names):
                 raise UserError(_refusal(path, count, done.stderr))
+            if done.stderr:
+                _refuse_partial([part / name for name in names], path, promised, done.stderr)
             with contextlib.suppress(FileExistsError):  # another process was faster
                 part.replace(target)
     except OSError as error:
@@ -167,11 +211,30 @@ def unpack_streams(path, count=1):
     return [target / name for name in names]
 
 
-def _codecs(path):
-    """Return ffmpeg's name of the WAV codec that holds each audio stream of a file without loss, 16 bits if lossy."""
-    streams = re.findall(r"Stream #.*: Audio: (.*)", _run_ffmpeg(path, loglevel="info").stderr)
+def _described(path):
+    """Return what ffmpeg says of a file: ([a codec for each audio stream], the seconds that its header promises or 0).
+
+    A codec is the name of the one that holds the stream in WAV without loss, with 16 bits if it is lossy.
+    """
+    said = _run_ffmpeg(path, loglevel="info").stderr
     deep = {r"^pcm_f|^wavpack.* fltp": "pcm_f32le", r" s32p?\b": "pcm_s24le"}
-    return [next((codec for sign, codec in deep.items() if re.search(sign, stream)), "pcm_s16le") for stream in streams]
+    codecs = [
+        next((codec for sign, codec in deep.items() if re.search(sign, stream)), "pcm_s16le")
+        for stream in re.findall(r"Stream #.*: Audio: (.*)", said)
+    ]
+    length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    if not length or "Estimating duration" in said:
+        return codecs, 0.0
+    return codecs, 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3])
+
+
+def _refuse_partial(files, path, promised, complaints):
+    """Raise UserError if ffmpeg, which complained, unpacked less of a file than its header promises."""
+    there = max(soundfile.info(str(file)).duration for file in files)
+    if promised - there > LEAST_MISSING:
+        raise UserError(cut_short(path, _there(there, promised)))
+    if re.search(BROKEN_OFF, complaints) and not promised:
+        raise UserError(cut_short(path, f"only {there:.1f} s of it are there"))
 
 
 def _refusal(path, count, complaints):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
+from torch.nn import functional as F
 
 from helpers import runtime
 from helpers.data import embedded
@@ -141,6 +142,16 @@ def gather_pairs(image_set, digit_index, garment_index):
     return (digit + garment) / 2, digit, garment
 
 
+def shifted(batch, most, generator):
+    """Return images (count, 1, height, width), each moved by up to `most` pixels each way; black moves in."""
+    count, _, height, width = batch.shape
+    offsets = torch.randint(2 * most + 1, (2, count, 1), generator=generator).to(batch.device)
+    rows, columns = (offsets[i] + torch.arange(size, device=batch.device) for i, size in enumerate((height, width)))
+    padded = F.pad(batch, (most,) * 4)[:, 0]
+    items = torch.arange(count, device=batch.device)[:, None, None]
+    return padded[items, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+
+
 def fixed_pairs(image_set, count, seed=0):
     """Return (digit_index, garment_index), int64 (count,): the same pairs for the same seed, none of them twice.
 
@@ -161,17 +172,20 @@ class PairSampler:
     """Random pairs, mixed on the device that holds the images: batches of (mixture, digit, garment).
 
     `generator` is a torch.Generator of the CPU that the caller owns, so that the pairs are the same on every device and
-    a run resumes exactly from the generator's saved state.
+    a run resumes exactly from the generator's saved state. shift: each image is moved by up to so many pixels.
     """
 
-    def __init__(self, image_set, batch_size, generator, device="cpu"):
+    def __init__(self, image_set, batch_size, generator, device="cpu", shift=0):
         self.images = image_set.to(device)
-        self.batch_size = batch_size
-        self.generator = generator
+        self.batch_size, self.generator, self.shift = batch_size, generator, shift
 
     def batches(self, steps):
         """Yield batches: mixture, digit and garment, each float32 (batch, 1, 28, 28) in [0, 1]."""
         sizes = len(self.images.digits), len(self.images.garments)
         for _ in range(steps):
             picks = (torch.randint(size, (self.batch_size,), generator=self.generator) for size in sizes)
-            yield gather_pairs(self.images, *picks)
+            mixture, digit, garment = gather_pairs(self.images, *picks)
+            if self.shift:
+                digit, garment = (shifted(images, self.shift, self.generator) for images in (digit, garment))
+                mixture = (digit + garment) / 2
+            yield mixture, digit, garment

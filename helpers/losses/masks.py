@@ -4,9 +4,14 @@ Values are summed over the bins of a frame (and over sources), then averaged ove
 batches and songs of any size can be compared.
 """
 
+import io
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
+
+from helpers.runtime import write_atomically
 
 QUIET = 1e-4  # -80 dB: lower bound of the loudness that errors are measured by
 KINDS = ("kl", "reversed kl", "l1", "l2", "waveform")
@@ -136,7 +141,7 @@ def smoothed(values, eta=0.99):
 
 
 class Recorded:
-    """A loss that keeps what it gave in every training step, in `values`: what smoothed() is for."""
+    """A loss that notes in `values` what it gave in every training step: what smoothed() is for."""
 
     def __init__(self, loss):
         self.loss, self.values = loss, []
@@ -149,3 +154,14 @@ class Recorded:
         if model.training:
             self.values.append(terms["loss"].detach())  # read later: a GPU need not be waited for
         return terms
+
+    def keep(self, path, steps):
+        """Write `values` to a .npy file, after those of the first of so many `steps` that a run before left there.
+
+        Called after every epoch, also after the one with which fit() goes on, or of which it only loads the result.
+        """
+        before = np.load(path)[: steps - len(self.values)].tolist() if Path(path).exists() else []
+        self.values = before + [float(value) for value in self.values]
+        content = io.BytesIO()
+        np.save(content, np.array(self.values, np.float32))
+        write_atomically(path, content.getvalue())

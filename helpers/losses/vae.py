@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from helpers.models.image_unet import clip_to_feasible
 from helpers.models.image_vae import condition_on_mixture
 from helpers.models.music_vae import levels_of, log_magnitudes
 from helpers.runtime import in_float32
@@ -88,6 +89,7 @@ class SupervisedVAELoss:
         scale: σ of "gaussian", scale of "laplace", on the pixels' range of 1.
         beta, warm_up: of the KL term, see elbo().
         conditioned: weight of the squared error after the sources were conditioned on the mixture.
+        feasible: whether that error is measured after the sources were also clipped to the feasible interval.
     """
 
     likelihood: str = "learnt"
@@ -95,6 +97,7 @@ class SupervisedVAELoss:
     beta: float = 1.0
     warm_up: float = 0.0
     conditioned: float = 0.0
+    feasible: bool = False
 
     def reconstruction(self, output, sources):
         """-log p(sources | codes), in nats an image."""
@@ -115,15 +118,18 @@ class SupervisedVAELoss:
         output = model(mixture)
         reconstruction = self.reconstruction(output, sources)
         kl = kl_from_standard_normal(output.code_means, output.code_log_variances)
-        learnt = self.likelihood == "learnt"  # without learnt variances both sources are equally sure of themselves
-        log_variances = output.log_variances if learnt else torch.zeros_like(output.means)
-        conditioned, _ = condition_on_mixture(mixture, output.means, log_variances)
         terms = elbo(reconstruction, kl, self.beta, self.warm_up, progress)
+        equal, _ = condition_on_mixture(mixture, output.means, torch.zeros_like(output.means))
+        conditioned = equal  # without learnt variances both sources are equally sure of themselves
+        if self.likelihood == "learnt":
+            conditioned, _ = condition_on_mixture(mixture, output.means, output.log_variances)
+        if self.feasible:
+            conditioned = clip_to_feasible(mixture, conditioned)
         if self.conditioned:
             terms["loss"] = terms["loss"] + self.conditioned * per_image((conditioned - sources).square())
-        terms["mse"] = mean_squared_error(output.means, sources)
-        terms["conditioned mse"] = mean_squared_error(conditioned, sources)
-        return terms
+        errors = {"mse": output.means - sources, "equal mse": equal - sources, "conditioned mse": conditioned - sources}
+        errors["mixture mse"] = output.mixture - mixture
+        return terms | {name: error.detach().square().mean() for name, error in errors.items()}
 
 
 @dataclass
@@ -158,7 +164,9 @@ class MusicVAELoss:
             "magnitudes": their magnitudes, by a Laplacian around the estimates', which are masked mixtures;
             "variances": their spectrograms, by the Gaussian whose variance each decoder's level stands for;
             "waveforms": their waveforms, by a Laplacian around those that the filter gives of the mixture, whose
-            loudness (RMS) is 1; a sample counts as a bin.
+            loudness (RMS) is 1; a sample counts as a bin;
+            "snr": their waveforms, by a Gaussian whose variance fits the errors of each segment best: ln(2πe·σ²) a
+            bin, σ² the errors' energy over the mixture's, 1e-3 at least (losses.error_to_mixture, in nats).
         scale: σ of the levels (0.1 is 8 dB), and scale of the Laplacians.
         beta, warm_up: of the KL term, see elbo().
     """
@@ -178,11 +186,14 @@ class MusicVAELoss:
             return per_bin(laplace_nll(truth.abs(), analysis.magnitudes, self.scale))
         if self.target == "variances":
             return per_bin(local_gaussian_nll(truth, 2 * log_magnitudes(levels)))
-        if self.target == "waveforms":
+        if self.target in ("waveforms", "snr"):
             loudness = analysis.scale / model.stft.noise_magnitude  # (batch, 1, 1, 1)
             estimates = model.to_waveforms(analysis, sources.shape[-1])
-            return per_bin(laplace_nll(sources / loudness, estimates / loudness, self.scale))
-        raise ValueError(f"unknown target '{self.target}': take levels, magnitudes, variances or waveforms")
+            if self.target == "waveforms":
+                return per_bin(laplace_nll(sources / loudness, estimates / loudness, self.scale))
+            variance = ((sources - estimates) / loudness).square().mean(dim=(1, 2, 3))  # (batch,)
+            return torch.log(2 * math.pi * math.e * (variance + 1e-3)).mean()
+        raise ValueError(f"unknown target '{self.target}': take levels, magnitudes, variances, waveforms or snr")
 
     def __call__(self, model, batch, progress):
         """batch: mixture (batch, 1, time), sources (batch, 2, 1, time)."""
@@ -196,14 +207,26 @@ class MusicVAELoss:
 
 @dataclass
 class BlindMusicLoss:
-    """-E[log N(x; x̂, σ²)] + β·KL: the ELBO of the mixture's levels x alone; x̂ is the mean of both decoders' levels."""
+    """-E[log p(x; both decoders)] + β·KL: the ELBO of the mixture's levels x alone; no source is ever shown.
 
-    scale: float = 0.1  # σ of a level: 8 dB
+    Args:
+        mixing: "levels": a Gaussian around the mean of both decoders' levels, as the source document mixes;
+            "powers": the Gaussian of the mixture's spectrogram whose variance is the sum of both decoders', as the
+            powers of independent sounds add.
+        scale: σ of a level, 0.1 is 8 dB. beta: of the KL term, see elbo().
+    """
+
+    mixing: str = "levels"
+    scale: float = 0.1
     beta: float = 1.0
 
     def __call__(self, model, levels, progress):
         """levels: the mixture's, (batch, 1, bins, frames)."""
         output = model.autoencode(levels)
-        reconstruction = per_bin(gaussian_nll(levels, output.mixture, 2 * math.log(self.scale)))
+        if self.mixing == "levels":
+            nats = gaussian_nll(levels, output.mixture, 2 * math.log(self.scale))
+        else:
+            log_variance = torch.logsumexp(2 * log_magnitudes(output.sources), dim=1, keepdim=True)
+            nats = local_gaussian_nll(log_magnitudes(levels).exp(), log_variance)
         kl = kl_from_standard_normal(output.code_means, output.code_log_variances) / levels[0].numel()
-        return elbo(reconstruction, kl, self.beta)
+        return elbo(per_bin(nats), kl, self.beta)

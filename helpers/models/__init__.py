@@ -16,7 +16,7 @@ torch's "meta" device and be given its weights afterwards.
 from helpers.models.audio_model import Analysis, AudioModel
 from helpers.models.band_split import SPEECH, BandSplitModel, band_sizes
 from helpers.models.deep_unet import DeepUNet, Stage, levels_of
-from helpers.models.image_unet import ImageUNet, feasible_interval
+from helpers.models.image_unet import ImageUNet, clip_to_feasible, feasible_interval
 from helpers.models.image_vae import ImageVAE, condition_on_mixture, reparameterise
 from helpers.models.mask_nets import (
     EPSILON,
@@ -29,11 +29,12 @@ from helpers.models.mask_nets import (
     fit_statistics,
 )
 from helpers.models.music_vae import MusicVAE
+from helpers.models.open_unmix import OpenUnmix
 from helpers.models.spectrogram_unet import DecoderBlock, MaskUNet, SpectrogramUNet, layer_table
 from helpers.models.wave_unet import WaveUNet
 
 MODELS = (
-    BandSplitModel, DeepUNet, ImageUNet, ImageVAE, LSTMNet, MaskUNet, MusicVAE, SingleFrameNet, SourceLSTM,
-    SpectrogramUNet, WaveUNet,
+    BandSplitModel, DeepUNet, ImageUNet, ImageVAE, LSTMNet, MaskUNet, MusicVAE, OpenUnmix, SingleFrameNet,
+    SourceLSTM, SpectrogramUNet, WaveUNet,
 )  # fmt: skip
 ARCHITECTURES = {model.__name__: model for model in MODELS}  # what a checkpoint may name

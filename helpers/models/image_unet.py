@@ -37,6 +37,14 @@ def feasible_interval(mixture):
     return (2 * mixture - 1).clamp(min=0), (2 * mixture).clamp(max=1)
 
 
+def clip_to_feasible(mixture, sources):
+    """Move both sources, (batch, 2, height, width), to the nearest pair that adds up to 2x and lies in [0, 1]."""
+    low, high = feasible_interval(mixture)
+    first = sources[:, :1] + mixture - sources.mean(dim=1, keepdim=True)  # half of what is missing; none if they add up
+    first = first.clamp(low, high)
+    return torch.cat((first, 2 * mixture - first), dim=1)
+
+
 class ImageUNet(nn.Module):
     """Separate x = (a + b) / 2 into a and b (U-Net: Ronneberger, Fischer and Brox, 2015).
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.image_unet import residual_stage
+from helpers.models.image_unet import clip_to_feasible, residual_stage
 
 # σ from 0.03 to 2.7. The floor keeps the black background, which is known almost exactly, from ruling the loss.
 LOG_VARIANCE_RANGE = (-7.0, 2.0)
@@ -163,3 +163,9 @@ class ImageVAE(nn.Module):
         codes = reparameterise(code_means, code_log_variances) if self.training else code_means
         means, log_variances = self.decode(codes)
         return VAEOutput(means.mean(dim=1, keepdim=True), means, log_variances, code_means, code_log_variances)
+
+    def separate(self, mixture):
+        """(batch, 1, height, width) -> (batch, 2, height, width): conditioned on the mixture, then made feasible."""
+        output = self(mixture)
+        sources, _ = condition_on_mixture(mixture, output.means, output.log_variances)
+        return clip_to_feasible(mixture, sources)

@@ -33,7 +33,23 @@ class LevelsOutput(NamedTuple):
     code_log_variances: torch.Tensor  # (batch, 2, *code)
 
 
-class DenseNetwork(nn.Module):
+class TwoSourceVAE(nn.Module):
+    """What the three VAEs share: encode, sample, decode twice, and take the mean for the mixture.
+
+    A subclass has encode(levels) -> mean1, log_variance1, mean2, log_variance2, and decode(codes, shape).
+    """
+
+    def forward(self, levels):
+        """Levels of a mixture (batch, 1, bins, frames) -> LevelsOutput."""
+        means, log_variances = code_gaussians(self.encode(levels))  # each (batch, 2, *code)
+        codes = reparameterise(means, log_variances) if self.training else means  # z = mean + sigma * noise
+        # at first about +8 dB everywhere: a variance that is too small costs far more than one that is too large
+        sources = torch.sigmoid(1 + self.decode(codes, levels.shape[-2:]).float())  # (batch, 2, bins, frames)
+        sources = LOWEST + (HIGHEST - LOWEST) * sources
+        return LevelsOutput(sources.mean(dim=1, keepdim=True), sources, means, log_variances)
+
+
+class DenseVAE(TwoSourceVAE):
     """Fully connected layers on a patch of `context` frames, for the frame in its middle.
 
     A layer that is the same for every frame is a convolution over time whose channels are the bins: here one with a
@@ -63,6 +79,22 @@ class DenseNetwork(nn.Module):
         return torch.stack([decoder(codes[:, k]) for k, decoder in enumerate(self.decoders)], dim=1)
 
 
+class ConvEncoder(nn.Module):
+    """Convolutions with ReLU, each halving bins and frames, then four convolutional heads."""
+
+    def __init__(self, latent, width):
+        super().__init__()
+        self.body = nn.Sequential()
+        for inputs, outputs in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
+            self.body.extend([nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()])
+        self.heads = nn.ModuleList(nn.Conv2d(4 * width, latent, 3, padding=1) for _ in range(4))
+
+    def forward(self, levels):
+        """(batch, 1, bins, frames) -> mean1, log_variance1, mean2, log_variance2: (batch, latent, bins/8, frames/8)."""
+        h = self.body(levels)
+        return [head(h) for head in self.heads]
+
+
 class ConvDecoder(nn.Module):
     """Upsampling, convolution and ReLU in stages, adaptive average pooling to the wanted size, final convolutions.
 
@@ -82,28 +114,20 @@ class ConvDecoder(nn.Module):
         return self.last(F.adaptive_avg_pool2d(self.body(code), shape))
 
 
-class ConvNetwork(nn.Module):
-    """Convolutions with ReLU, each halving bins and frames, four convolutional heads, and two ConvDecoders."""
+class ConvVAE(TwoSourceVAE):
+    """The convolutional VAE of Rajabi, "Variational Auto Encoder, Part 2" (2024): one encoder, two decoders."""
 
     def __init__(self, bins, latent, width):
         super().__init__()
-        self.body = nn.Sequential()
-        for inputs, outputs in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
-            self.body.extend([nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()])
-        self.heads = nn.ModuleList(nn.Conv2d(4 * width, latent, 3, padding=1) for _ in range(4))
+        self.encode = ConvEncoder(latent, width)
         self.decoders = nn.ModuleList(ConvDecoder(latent, width) for _ in range(2))
-
-    def encode(self, levels):
-        """(batch, 1, bins, frames) -> mean1, log_variance1, mean2, log_variance2: (batch, latent, bins/8, frames/8)."""
-        h = self.body(levels)
-        return [head(h) for head in self.heads]
 
     def decode(self, codes, shape):
         """(batch, 2, latent, bins/8, frames/8) -> levels (batch, 2, *shape), before their sigmoid."""
         return torch.cat([decoder(codes[:, k], shape) for k, decoder in enumerate(self.decoders)], dim=1)
 
 
-class DeepNetwork(DeepBody):
+class DeepVAE(TwoSourceVAE, DeepBody):
     """An encoder that sees a second of music at once, and two light decoders that see nothing but their code.
 
     Each code is a map with a cell for every frame and every four bins, `latent` numbers each.
@@ -130,7 +154,7 @@ class DeepNetwork(DeepBody):
         return self.whole(torch.stack([decoder(codes[:, k]) for k, decoder in enumerate(self.decoders)], dim=1), shape)
 
 
-NETWORKS = {"dense": DenseNetwork, "conv": ConvNetwork, "deep": DeepNetwork}
+NETWORKS = {"dense": DenseVAE, "conv": ConvVAE, "deep": DeepVAE}
 
 
 class MusicVAE(AudioModel):
@@ -157,12 +181,7 @@ class MusicVAE(AudioModel):
 
     def autoencode(self, levels):
         """Levels of a mixture (batch, 1, bins, frames) -> LevelsOutput: the VAE itself, without its STFT."""
-        code_means, code_log_variances = code_gaussians(self.network.encode(levels))
-        codes = reparameterise(code_means, code_log_variances) if self.training else code_means
-        # at first about +8 dB everywhere: a variance that is too small costs far more than one that is too large
-        sources = torch.sigmoid(1 + self.network.decode(codes, levels.shape[-2:]).float())
-        sources = LOWEST + (HIGHEST - LOWEST) * sources
-        return LevelsOutput(sources.mean(dim=1, keepdim=True), sources, code_means, code_log_variances)
+        return self.network(levels)
 
     def analyse(self, waveform):
         """(batch, 1, time) -> Analysis, with `vae`: LevelsOutput."""

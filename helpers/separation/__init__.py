@@ -5,6 +5,7 @@ from helpers.separation.baselines import BASELINES, ICA, BlindNMF, Mixture, Mult
 from helpers.separation.catalogue import known_checkpoints, list_models, load_separator
 from helpers.separation.chunks import ChunkedSeparator, in_chunks, in_pieces
 from helpers.separation.cost import (
+    described,
     measured_cost,
     multiply_adds,
     parameters,
@@ -27,10 +28,14 @@ from helpers.separation.oracles import (
 )
 from helpers.separation.postprocess import (
     Postprocessed,
+    Remembered,
+    Rest,
     WienerRefined,
     denoise,
     envelope,
     high_pass,
     low_pass,
     multichannel_wiener,
+    pause_level,
+    sweep,
 )

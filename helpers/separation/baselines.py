@@ -193,8 +193,9 @@ class MultipassHPSS:
         n_fft = window_length(seconds, sample_rate)
         stft = PaddedSTFT(n_fft, n_fft // 4)
         spectrogram = stft(waveform)  # (channels, bins, frames)
-        masks = librosa.decompose.hpss(spectrogram.abs().cpu().numpy(), kernel_size=KERNEL, mask=True)
-        mask = torch.from_numpy(masks[which]).to(waveform)
+        magnitudes = spectrogram.abs().cpu().numpy()
+        one_by_one = [librosa.decompose.hpss(one, kernel_size=KERNEL, mask=True)[which] for one in magnitudes]  # memory
+        mask = torch.from_numpy(np.stack(one_by_one)).to(waveform)
         mask[:, low_bins(mask.shape[1], sample_rate, LOWEST)] = 0
         return stft.inverse(mask * spectrogram, length=waveform.shape[-1])
 

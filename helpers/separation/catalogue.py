@@ -6,7 +6,7 @@ from helpers.checkpoints import load_checkpoint
 from helpers.results import load_results
 from helpers.runtime import BUILD, ROOT, UserError, pick_device
 from helpers.separation.baselines import BASELINES, VOICE
-from helpers.separation.chunks import CHUNK, ChunkedSeparator
+from helpers.separation.chunks import ChunkedSeparator
 from helpers.separation.networks import ModelSeparator
 
 RESULTS = (ROOT / "report" / "results", BUILD / "results")  # the committed ones first
@@ -20,6 +20,16 @@ NAMES = {  # models whose file is not called as they are, or that are missed whe
 }
 
 
+USES = {  # which model for what: the first that is there, chosen on validation data and not by what is listed here
+    "voice and rest of your songs": ("deep-unet-songs", "unet-songs"),
+    "four stems of your songs": ("deep-unet-stems", "unet-stems"),
+    "clips like those of MIR-1K": ("deep-unet",),
+    "the homework, single frames": ("feedforward", "mir1k-single-frame"),
+    "the homework, LSTM": ("lstm", "mir1k-lstm"),
+    "without any training": ("hpss",),
+}
+
+
 def known_checkpoints():
     """Return {name: path} of all checkpoints that lie in FOLDERS; a committed one goes before a trial run's."""
     names = {file: name for name, (file, _) in NAMES.items()}
@@ -27,7 +37,7 @@ def known_checkpoints():
     return {names.get(path.name, path.stem): path for path in reversed(paths)}
 
 
-def load_separator(name, device="auto", chunk=CHUNK, progress=None):
+def load_separator(name, device="auto", chunk=None, progress=None):
     """Return a Separator by its name (`python -m helpers models` lists them) or by the path of its checkpoint.
 
     Args: device, chunk, progress: as ModelSeparator's. Baselines have no use for a device, and chunks of their own;
@@ -104,6 +114,13 @@ def list_models(trials=False):
         kind = "oracle" if entry.truth else "baseline"
         rows.append({"model": name, "kind": kind, "measured": _measured(name, records) or entry.about})
     return rows
+
+
+def by_use(rows):
+    """Return [(use, row of list_models())], a row for each of USES whose model is there."""
+    there = {row["model"]: row for row in rows if row["kind"] not in ("unreadable", "not trained yet")}
+    chosen = ((use, next((there[name] for name in names if name in there), None)) for use, names in USES.items())
+    return [(use, row) for use, row in chosen if row]
 
 
 def _measured(name, records):

@@ -82,6 +82,11 @@ class ChunkedSeparator:
         self.names = self.whole.names
         self.truth = getattr(self.whole, "truth", None)  # (sources, channels, time)
 
+    def block(self, rate):
+        """Return how many samples at `rate` to separate at a time of a song that is not held whole, a chunk, and how
+        many of them the next block shares: block by block, a song gets the estimates that it gets whole."""
+        return round(self.chunk * rate), round(self.overlap * rate)
+
     def __call__(self, waveform, sample_rate):
         song = checked(waveform)[None]  # (1, channels, time)
         if self.truth is not None:

@@ -34,6 +34,18 @@ def multiply_adds(model, seconds=2.0):
     return counter.get_total_flops() // 2  # torch counts a multiplication and an addition as two
 
 
+def described(model, facts, seconds=2.0, times=1):
+    """Return the columns of a table that say what a network is and took: millions of parameters and of multiply-adds.
+
+    facts: "training_minutes" and "device", where they are known (a checkpoint's). times: it hears all so many times.
+    """
+    columns = {"M parameters": parameters(model) / 1e6}
+    columns["M multiply-adds"] = times * multiply_adds(model, seconds) / seconds / 1e6
+    if facts.get("training_minutes"):
+        columns |= {"training (min)": facts["training_minutes"], "trained on": str(facts.get("device", "unknown"))}
+    return columns
+
+
 def step_seconds(model, loss, batch, device, tries=3):
     """Return the seconds that a training step takes on a batch: the fastest of some, after one to warm up.
 

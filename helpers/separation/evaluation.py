@@ -1,6 +1,7 @@
 """Separators and tracks in, SDR, SIR, SAR and NSDR out, track by track and as rows of a table."""
 
 import math
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from helpers.results import Run, interval
 from helpers.runtime import UserError
 from helpers.separation.baselines import BASELINES
 from helpers.separation.catalogue import known_checkpoints, load_separator
-from helpers.separation.chunks import CHUNK
 
 METRICS = ("SDR", "SIR", "SAR", "NSDR")
 PERFECT = 120.0  # dB: above it are the rounding errors of float32 alone, no measurement
@@ -183,12 +183,12 @@ def _mono(waveforms):
 # ---- by name -----------------------------------------------------------------------------------------------------
 
 
-def evaluate_models(names, data, split="test", limit=None, data_dir=None, device="auto", chunk=CHUNK, progress=None):
+def evaluate_models(names, data, split="test", limit=None, data_dir=None, device="auto", chunk=None, progress=None):
     """Evaluate models by name (see catalogue.load_separator; oracles too) on a corpus; return the results file's path.
 
     Args:
-        data: a name that corpora.load_corpus takes, or 'multitrack': the first of MULTITRACK in the data folder. On
-            'mir1k' the means are weighted by length. Nothing is downloaded, and a corpus that is missing is refused.
+        data: a name that corpora.load_corpus takes, or 'multitrack': the first of MULTITRACK in the data folder. Of
+            MIR-1K alone the means are weighted by length. Nothing is downloaded, and a missing corpus is refused.
         limit: take the first so many tracks only.
         device, chunk: as for load_separator.
         progress: called after each track with the part that is done.
@@ -209,11 +209,15 @@ def evaluate_models(names, data, split="test", limit=None, data_dir=None, device
     oracles = {name: entry.make for name, entry in baselines.items() if entry.truth}
     separators |= {name: entry.make(corpus.sources) for name, entry in baselines.items() if not entry.truth}
     tracks = corpus.tracks[:limit]
+    if "ica" in separators:
+        _check_channels(corpus, tracks)
     run = Run("evaluate", "command line", 0, corpus.name, corpus.embedded, runtime.describe_device(device))
     show = progress and (lambda done, _: progress(done / len(tracks)))
     evaluation = evaluate(separators, tracks, oracles, device, show)
-    weighted = corpora.kind_of(data) == "mir1k"
+    of_mir1k = [re.fullmatch(r"MIR-1K(, \d+ of 1,000 clips)?", part) for part in corpus.name.split(" + ")]
+    weighted = all(of_mir1k)
     means = "means weighted by length (GSDR, GSIR, GSAR, GNSDR)" if weighted else "means over tracks"
+    means += ", not weighted by length as MIR-1K's alone are" if any(of_mir1k) and not weighted else ""
     rows = sorted(evaluation.rows(weighted), key=lambda row: names.index(row["separator"]))
     label = "-".join([Path(data).name, split, *(Path(name).stem for name in names)])
     return run.save(
@@ -221,3 +225,12 @@ def evaluate_models(names, data, split="test", limit=None, data_dir=None, device
         metric=f"SDR, SIR, SAR, NSDR in dB: {means}, 95 % bootstrap intervals over singers or songs",
         protocol=evaluation.protocol, tracks=evaluation.tracks, sample_rate=tracks[0].sample_rate,
     )  # fmt: skip
+
+
+def _check_channels(corpus, tracks):
+    """Raise UserError if ICA cannot separate one of the tracks: before other methods have worked for nothing."""
+    sources = len(corpus.sources)
+    other = next((track for track in tracks if track.channels != sources), None)
+    if other:
+        has = f"'{other.name}' of {corpus.name} has {other.channels} for {sources}"
+        raise UserError(f"'ica' needs as many channels as sources, {has}: leave ica out, or take another corpus")

@@ -18,8 +18,7 @@ from helpers.runtime import UserError
 from helpers.separation.chunks import in_pieces
 from helpers.separation.networks import share_residual
 
-BLOCK, SHARED = 60.0, 2.0  # seconds of a song in memory at a time, and of two neighbours that fade into each other
-NETWORK_BLOCK = 22.0  # instead of BLOCK: a network hears chunks of ten seconds, longer blocks would only take memory
+BLOCK, SHARED = 60.0, 2.0  # seconds in memory at a time, and shared by neighbours, for what has no chunks of its own
 SILENT_FOR = 30.0  # seconds between two lines of progress in a log file
 AUDIO = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".caf", ".au", ".w64", ".rf64",
@@ -89,8 +88,8 @@ def low_rate(path, sample_rate, separator):
 def _estimates(path, shape, separator, only, two_stems, add_up):
     """Yield {source: waveform (channels, some samples)} of a file, one after the other."""
     rate, names, blocks_done = shape.sample_rate, (), 0
-    seconds = NETWORK_BLOCK if getattr(separator, "sample_rate", 0) else BLOCK
-    block, shared = round(seconds * rate), round(SHARED * rate)
+    inner = getattr(separator, "separator", separator)  # an EverySpeed's
+    block, shared = inner.block(rate) if hasattr(inner, "block") else (round(BLOCK * rate), round(SHARED * rate))
     count = 1 + max(0, -(-(shape.frames - block) // (block - shared)))
     report = getattr(separator, "progress", None)
 

@@ -22,6 +22,7 @@ from helpers.separation.chunks import CHUNK, OVERLAP, in_chunks
 from helpers.separation.oracles import checked
 
 GPU_SECONDS = 80.0  # of chunks that a GPU gets at a time; a CPU is as fast with one channel of one chunk
+HIGH_RATE, HIGH_CHUNK = 32_000, 3.0  # Hz, seconds: a network's memory grows with the samples of a chunk
 
 
 def share_residual(estimates, mixture):
@@ -40,8 +41,8 @@ class ModelSeparator:
     Args:
         model: moved to `device` and put into evaluation mode.
         device: a torch.device, or a name that runtime.pick_device takes.
-        chunk, overlap: in seconds of the model's rate. The network's own memory grows with the chunk; waveform and
-            estimates are held whole (separate_file bounds these, too).
+        chunk, overlap: in seconds of the model's rate; chunk=None: CHUNK, or HIGH_CHUNK above HIGH_RATE. The
+            network's memory grows with it; waveform and estimates are held whole (separate_file bounds these, too).
         add_up: share the residual (share_residual), so that the sources add up to the input. Off by default: then the
             sources are as the model gives them, and add up only if its masks do.
         progress: called with the part of a song that is done, in (0, 1].
@@ -50,12 +51,13 @@ class ModelSeparator:
     alone it gets twice, and the mean of its outputs is taken.
     """
 
-    def __init__(self, model, device="auto", chunk=CHUNK, overlap=OVERLAP, add_up=False, progress=None):
+    def __init__(self, model, device="auto", chunk=None, overlap=OVERLAP, add_up=False, progress=None):
         _check_contract(model)
         self.device = pick_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
         self.sample_rate, self.sources = model.sample_rate, tuple(model.sources)
         self.rest = getattr(model, "rest", None)
+        chunk = chunk or (HIGH_CHUNK if self.sample_rate > HIGH_RATE else CHUNK)
         self.chunk, self.add_up, self.progress = max(1, round(chunk * self.sample_rate)), add_up, progress
         self.overlap = min(round(overlap * self.sample_rate), self.chunk // 2)
         self.batch = 1 if self.device.type == "cpu" else max(1, int(GPU_SECONDS / chunk))  # chunks at a time
@@ -80,6 +82,16 @@ class ModelSeparator:
         if self.rest:
             named[self.rest] = waveform - sum(part for name, part in named.items() if name != self.rest)
         return share_residual(named, waveform) if self.add_up else named
+
+    def block(self, rate):
+        """Return how many samples at `rate` to separate at a time of a song that is not held whole, and how many of
+        them the next block shares.
+
+        These are the chunks of a batch, or of a second: block by block, a song gets the estimates that it gets whole.
+        """
+        step = self.chunk - self.overlap
+        samples = max(self.batch, self.sample_rate // step) * step + self.overlap
+        return samples * rate // self.sample_rate, self.overlap * rate // self.sample_rate
 
     def _separate(self, chunks):
         """(chunks, channels, time) -> (chunks, sources, channels, time)."""

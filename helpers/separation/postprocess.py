@@ -2,17 +2,18 @@
 
 Gate and filters are functions `(waveform, sample_rate, ...) -> waveform` of (channels, time), as long as their input
 and not shifted against it. The Wiener filter refines all estimates of a stereo song by where in the stereo image each
-one lies. Postprocessed and WienerRefined put them behind a Separator.
+one lies. Postprocessed and WienerRefined put them behind a Separator; sweep() measures many steps at once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy import ndimage, signal
 from scipy.fft import next_fast_len
 
+from helpers.metrics.bss_eval import References
 from helpers.stft import STFT
 
 RELATIVE = 1e-6  # of the mixture's mean power: what keeps a silent or one-sided bin's matrix invertible
@@ -111,6 +112,68 @@ class Postprocessed:
             for function in functions:
                 estimates[source] = function(estimates[source], sample_rate)
         return estimates
+
+
+@dataclass
+class Rest:
+    """A Separator that takes one source from another one, and for the other of two sources the rest of the mixture."""
+
+    separator: Callable
+    source: str
+
+    def __call__(self, waveform, sample_rate):
+        estimates = self.separator(waveform, sample_rate)
+        rest = waveform - estimates[self.source]
+        return {name: estimates[name] if name == self.source else rest for name in estimates}
+
+
+@dataclass
+class Remembered:
+    """A Separator that keeps what another one gave: for slow ones that are asked about the same songs again."""
+
+    separator: Callable
+    known: dict = field(default_factory=dict, repr=False)
+
+    def __call__(self, waveform, sample_rate):
+        key = sample_rate, tuple(waveform.shape), hash(waveform.cpu().numpy().tobytes())
+        if key not in self.known:
+            self.known[key] = self.separator(waveform, sample_rate)
+        return dict(self.known[key])
+
+
+def pause_level(track, estimate, block=0.05, silence=1e-3):
+    """Level of an estimated voice where the true one is silent, in dB above the mixture there; None without a pause.
+
+    estimate: (1, time). Silent are blocks of so many seconds without a sample above `silence` of the voice's peak.
+    """
+    size = round(block * track.sample_rate)
+    signals = (track.source("vocals")[0], track.mixture[0], estimate[0])
+    blocks = [waveform[: len(waveform) // size * size].view(-1, size) for waveform in signals]
+    silent = blocks[0].abs().amax(dim=1) < silence * signals[0].abs().max()
+    mixture, estimated = (float(part[silent].square().sum()) for part in blocks[1:])
+    return 10 * np.log10((estimated + 1e-9) / mixture) if mixture > 0 else None
+
+
+def sweep(separator, tracks, steps):
+    """Return a row {"step", "SDR", "pauses"} for "as it is" and for each of {name: step} behind a separator's voice.
+
+    Means over mono tracks of vocals and accompaniment, of those that have a value; the highest SDR comes first.
+    """
+    found = {}
+    for track in tracks:
+        before = separator(track.mixture, track.sample_rate)["vocals"]
+        voices = {"as it is": before} | {name: step(before, track.sample_rate) for name, step in steps.items()}
+        truth = torch.cat([track.source(name) for name in ("vocals", "accompaniment")])  # (2, time)
+        stacked = torch.stack([torch.cat((voice, truth[1:])) for voice in voices.values()])  # (steps, 2, time)
+        scores = References(truth, names=("vocals", "accompaniment")).score(stacked).sdr[:, 0].tolist()
+        for (name, voice), sdr in zip(voices.items(), scores, strict=True):
+            found.setdefault(name, []).append((sdr if np.isfinite(sdr) else None, pause_level(track, voice)))
+    rows = []
+    for name, values in found.items():
+        measured = [[value for value in column if value is not None] for column in zip(*values, strict=True)]
+        means = [float(np.mean(column)) if column else None for column in measured]
+        rows.append({"step": name} | dict(zip(("SDR", "pauses"), means, strict=True)))
+    return sorted(rows, key=lambda row: -np.inf if row["SDR"] is None else row["SDR"], reverse=True)
 
 
 # ---- the multichannel Wiener filter --------------------------------------------------------------------------------

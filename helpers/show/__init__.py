@@ -4,6 +4,7 @@ The separation app is in helpers.show.app: it needs the whole package, and ipywi
 """
 
 from helpers.show.board import LiveBoard, training_curves
+from helpers.show.drawing import blocks
 from helpers.show.figures import (
     COLOURS,
     CYCLE,
@@ -15,6 +16,7 @@ from helpers.show.figures import (
     line_plots,
     scatter,
     set_style,
+    small_multiples,
     spectrogram_grid,
     trade_off,
 )

@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 import ipywidgets as widgets
-import pandas as pd
 from IPython import get_ipython
 from IPython.display import HTML, display
 
@@ -22,6 +21,7 @@ from helpers.show import players
 FOLDER = BUILD / "separated"  # results are written to FOLDER/SONG/MODEL/SOURCE.wav
 UPLOAD, PATH = "upload", "path"  # the entries of the list of songs that are no tracks
 RED = "#c62828"
+PICTURED = 4.0  # seconds that the players of a picture of the app hold
 LINKED = 100_000_000  # bytes of a song's sources up to which the page itself offers them for download
 HINTS = {
     UPLOAD: "A Jupyter server loses uploads over about 10 MB: give larger files by their path.",
@@ -116,7 +116,7 @@ class SeparationApp:
         files = separate_file(path, folder, separator, warn=warnings.append)
         self._show({"mixture": path} | {file.stem: file for file in files}, song, shape)
         self.bar.value = 1.0
-        self._say(" ".join([f"{song}: separated with {model} into {folder}.", *warnings]))
+        self._say(" ".join([f"{song}: separated with {model} into {os.path.relpath(folder)}.", *warnings]))
 
     def _song(self):
         """Return the chosen song's name and its file; an upload and a track's mixture are written to the folder."""
@@ -168,11 +168,38 @@ def is_live():
     return kernel is not None and kernel.get_parent("shell").get("content", {}).get("allow_stdin", False)
 
 
-def show_app(tracks=()):
-    """Show a SeparationApp with these tracks, or a table of the models where a widget would be dead: see is_live()."""
+BOX = "display:inline-block;border:1px solid #9e9e9e;border-radius:2px;padding:3px 8px;margin:2px 6px 2px 0"
+FILLED = BOX.replace("#9e9e9e", "#1976d2") + ";background:#1976d2;color:white"
+
+
+def picture_of(tracks=(), model=None):
+    """Return HTML that looks as a SeparationApp does after the first track was separated, and holds no widget."""
+    rows = separating_models()
+    row = next((row for row in rows if row["model"] == model), rows[0] if rows else {"model": "none", "measured": ""})
+    song, name = (safe_name(tracks[0].name) if tracks else "a file to upload"), row["model"]
+    titles = {"song": song, "model": f"{name}: {row['measured']}"}
+    boxes = [f'{title} <span style="{BOX}">{html.escape(text)} ▾</span>' for title, text in titles.items()]
+    bar = f'<progress value="{float(bool(tracks))}" max="1"></progress>'
+    lines = [*boxes, f'<span style="{FILLED}">▶ Separate</span>{bar}']
+    if tracks:
+        mixture, rate = tracks[0].mixture, tracks[0].sample_rate
+        estimates = load_separator(name, progress=None)(mixture, rate)
+        lines += [f"{html.escape(song)}: separated with {html.escape(name)}."]
+        lines += [players.listen({"mixture": mixture} | estimates, rate, seconds=PICTURED).data]
+        lines += [" &nbsp; ".join(f"⬇ {html.escape(song)}-{source}.wav" for source in estimates)]
+    inside = "".join(f'<div style="margin:4px 0">{line}</div>' for line in lines)
+    return f'<div style="border:1px solid #bdbdbd;border-radius:6px;padding:8px 12px;max-width:900px">{inside}</div>'
+
+
+def show_app(tracks=(), model=None):
+    """Show a SeparationApp with these tracks; where a widget would be dead (see is_live()), a picture of it.
+
+    model: the one that is chosen at first; default: the best measured.
+    """
     if is_live():
-        return display(SeparationApp(tracks).view)
-    columns = ["model", "kind", "sources", "measured"]
-    table = pd.DataFrame(separating_models(), columns=columns).to_html(index=False, border=0, na_rep="")
-    todo = "Run this cell in Jupyter or on Colab: choose a song and a model, listen to the sources, download them."
-    display(HTML(f"<p><b>Separate a song of your own.</b> {todo}</p>{table}"))
+        made = SeparationApp(tracks)
+        if model in [name for _, name in made.model.options]:
+            made.model.value = model
+        return display(made.view)
+    todo = "Run this cell in Jupyter or on Colab to choose another song and model, or to upload a song of your own."
+    display(HTML(f"{picture_of(tracks, model)}<p>A picture of the interface. {todo}</p>"))

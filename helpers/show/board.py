@@ -1,6 +1,8 @@
 """What is seen while a model trains: a line per epoch, and one figure of losses and pictures that is redrawn."""
 
 import time
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from IPython import get_ipython
 from IPython.display import Image, display
 from matplotlib.ticker import MaxNLocator
 
+from helpers.runtime import write_atomically
 from helpers.show.figures import WIDTH, Picture, draw_image_grid, image_grid, image_stack
 from helpers.training import epoch_line
 
@@ -23,30 +26,43 @@ class LiveBoard:
         pictures: a function without arguments that returns rows for image_grid; about eight columns look well.
         label: the loss and its unit. log: a logarithmic loss axis.
         terms: further terms of the history, each drawn below the loss.
+        state_path: the state file that fit() keeps. The pictures are then kept beside it, and a run that goes on from
+            its state, or is loaded finished, shows those of its earlier epochs.
 
     A saved notebook keeps all lines, and the last figure. filmstrip() shows what the pictures were in earlier epochs.
-    Outside a notebook the board only prints.
+    Outside a notebook the board prints, and keeps pictures where it has a `state_path`.
     """
 
-    def __init__(self, epochs, every=1, pictures=None, label="loss", log=False, terms=()):
+    def __init__(self, epochs, every=1, pictures=None, label="loss", log=False, terms=(), state_path=None):
         self.epochs, self.every, self.pictures, self.label, self.log = epochs, every, pictures, label, log
         self.terms = ("loss", *terms)
-        self.kept = []  # (epoch, rows of pictures) of each redrawing
+        self.path = Path(f"{state_path}.pictures.npz") if state_path and pictures else None
+        self.kept = []  # (epoch, {label: uint8 images}) of each redrawing
         self.printed = 0  # epochs whose line is printed
         self.handle = None  # of the figure in the notebook
 
     def __call__(self, epoch, history):
         """epoch: counted from 1; history: as training_curves takes it, with the seconds per epoch under 'seconds'."""
-        due = self.handle is None or epoch % self.every == 0 or epoch == self.epochs
+        if not self.printed and epoch > 1 or self.epochs == 1:  # going on from a state
+            self.kept = [(number, rows) for number, rows in read_pictures(self.path) if number <= epoch]
+        due = not self.printed or epoch % self.every == 0 or epoch == self.epochs
+        if self.pictures and due and (self.path or in_notebook()):
+            self.keep(epoch)
         if due and in_notebook():
-            if self.pictures:
-                rows = {label: torch.as_tensor(images).detach().cpu() for label, images in self.pictures().items()}
-                self.kept.append((epoch, rows))
             picture = Image(data=self.figure(history).png(), format="png")
             self.handle = display_in(self.handle, picture)
         for number in history["epoch"][self.printed :]:  # several when a run is resumed, else one
             print(epoch_line(history, number, self.epochs), flush=True)
         self.printed = len(history["epoch"])
+
+    def keep(self, epoch):
+        """Make the pictures of an epoch, unless there are some, and keep them in memory and beside the state."""
+        if self.kept and self.kept[-1][0] == epoch:
+            return
+        rows = {label: torch.as_tensor(images).detach().cpu().float() for label, images in self.pictures().items()}
+        self.kept.append((epoch, {label: as_bytes(images) for label, images in rows.items()}))
+        if self.path:
+            write_pictures(self.path, self.kept)
 
     def watch(self, batches, total):
         """Yield the `total` batches of an epoch, and show every second how many are done; the line goes away after."""
@@ -64,6 +80,7 @@ class LiveBoard:
         if not self.kept:
             return training_curves(history, self.terms, {"loss": self.label}, self.log)
         epoch, rows = self.kept[-1]
+        rows = {label: images / 255 for label, images in rows.items()}
         count, height, width = image_stack(rows).shape[1:]
         share = 0.62 * WIDTH  # inches for the pictures
         tall = max(2.8, 1.9 * len(self.terms))
@@ -85,8 +102,36 @@ class LiveBoard:
         """
         chosen = np.unique(np.linspace(0, len(self.kept) - 1, columns).round().astype(int))
         epochs, pictures = zip(*(self.kept[number] for number in chosen), strict=True)
-        rows = {label: torch.stack([rows[label][item] for rows in pictures]) for label in pictures[0]}
+        rows = {label: np.stack([rows[label][item] for rows in pictures]) / 255 for label in pictures[0]}
         return image_grid(rows, captions=[f"epoch {epoch}" for epoch in epochs])
+
+
+def as_bytes(images):
+    """Round images, black 0 and white 1, to 256 shades of grey; what is not a number becomes black."""
+    return (torch.nan_to_num(images).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def write_pictures(path, kept):
+    """Write what a board has kept: an array per epoch and row, named 'epoch|row|label'."""
+    arrays = {
+        f"{epoch}|{row}|{label}": images
+        for epoch, rows in kept
+        for row, (label, images) in enumerate(rows.items())
+    }  # fmt: skip
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def read_pictures(path):
+    """Return what write_pictures() wrote, or an empty list: pictures that are lost or damaged stop no training."""
+    kept = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                epoch, _, label = name.split("|", 2)
+                kept.setdefault(int(epoch), {})[label] = arrays[name]
+    except (OSError, TypeError, ValueError, zipfile.BadZipFile):
+        return []
+    return sorted(kept.items())
 
 
 def training_curves(history, terms=("loss",), labels=None, log=False):

@@ -199,6 +199,29 @@ def line_plots(plots, marks=None, legend=None):
     return fig
 
 
+def small_multiples(histories, term, label, columns=4):
+    """Show a term of several trainings in small plots with the same axes, the epoch that is kept as a dotted line.
+
+    histories: {name: what fit() returns}. label: what the term is, with its unit. Returns the figure.
+    """
+    columns = min(columns, len(histories))
+    rows = -(-len(histories) // columns)
+    fig = Picture(WIDTH, 0.6 + 1.7 * rows)
+    places = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, (name, history) in zip(places.flat, histories.items(), strict=False):
+        for split, colour in (("train", CYCLE[3]), ("validation", CYCLE[2])):
+            marker = "o" if len(history["epoch"]) < 3 else None  # a line of one point would show nothing
+            axes.plot(history["epoch"], history[split][term], color=colour, marker=marker, linewidth=1.4, label=split)
+        axes.axvline(history["best_epoch"], color="black", linewidth=0.9, linestyle=":")
+        axes.set_title(name, fontsize=10)
+    for axes in places.flat[len(histories) :]:
+        axes.set_visible(False)
+    fig.supylabel(label, fontsize=10)
+    fig.supxlabel("epoch", fontsize=10)
+    fig.legend(*places[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return fig
+
+
 def bars(labels, means, lows, highs, label):
     """Show horizontal bars from top to bottom with their intervals and values.
 

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import math
+import re
 
 import numpy as np
 import soundfile
@@ -25,9 +26,11 @@ ROW = """
 <div style="display:flex;flex-wrap:wrap;align-items:center;gap:0 10px;margin:4px 0"><div style="width:{player_width}px">
 <p style="font-weight:bold;overflow-wrap:anywhere;margin:0 0 2px;padding-left:6px;border-left:6px solid {colour}">
 {name}</p>
+<p style="margin:0 0 2px;padding-left:12px;font-size:90%">{remark}</p>
 <p style="margin:0">
-<audio controls preload="metadata" style="width:100%" src="data:audio/mpeg;base64,{sound}"></audio></p>
-</div><img style="width:{picture_width}px;max-width:100%" alt="" src="data:image/png;base64,{picture}"></div>"""
+<audio controls preload="none" style="width:100%" src="data:audio/mpeg;base64,{sound}"></audio></p>
+</div><img style="width:{picture_width}px;max-width:100%" alt="waveform and spectrogram: {name}"
+ src="data:image/png;base64,{picture}"></div>"""
 
 
 class Players(HTML):
@@ -41,13 +44,14 @@ class Players(HTML):
         return f"Players, to hear in the notebook: {', '.join(self.names)}"
 
 
-def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None):
+def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, remarks=None):
     """Show one row per source: its name, a player, and its waveform above its spectrogram.
 
     Args:
         waveforms: {name: (channels, time)}, full scale at 1; more than two channels are mixed down to be heard.
         seconds, start: the part that is heard and seen; at most LONGEST seconds.
         highest: the frequency in Hz up to which the spectrogram is shown; None: half the sample rate.
+        remarks: {name: what stands above its player}, such as its score, or what to listen for.
 
     Returns an IPython HTML object, for the last line of a cell or display(). It holds the sound as MP3 and needs
     nothing else to play it, also from a saved notebook. All rows have the same scales. Levels are kept: only where a
@@ -65,12 +69,17 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None):
     for name, picture in _pictures(clips, sample_rate, start, peak, highest).items():
         sound = _mp3(clips[name] / max(1.0, peak), sample_rate)
         row = ROW.format(
-            name=html.escape(name), colour=colour_of(name, CYCLE[-1]), sound=_base64(sound), picture=_base64(picture),
-            player_width=PLAYER_WIDTH, picture_width=PICTURE_WIDTH,
+            name=html.escape(name), colour=_colour(name), sound=_base64(sound), picture=_base64(picture),
+            player_width=PLAYER_WIDTH, picture_width=PICTURE_WIDTH, remark=html.escape((remarks or {}).get(name, "")),
         )  # fmt: skip
         rows.append(row.replace("\n", ""))
     lines = [f'<p style="margin:2px 0">{note}</p>' for note in notes]
     return Players("".join(rows + lines), list(clips))
+
+
+def _colour(name):
+    """Return the colour of the source that a row's name names first: 'vocals, mixture's phase' are vocals."""
+    return colour_of(re.split(r"[:,]", name)[0], colour_of(name, CYCLE[-1]))
 
 
 def _base64(content):
@@ -116,7 +125,7 @@ def _pictures(clips, sample_rate, start, peak, highest):
         times, lows, highs = _envelope(clip, sample_rate, start)
         levels = to_decibels(power[name].sqrt(), -RANGE, loudest)
         drawn = [
-            wave.fill_between(times, lows, highs, color=colour_of(name, CYCLE[-1]), linewidth=0.4),
+            wave.fill_between(times, lows, highs, color=_colour(name), linewidth=0.4),
             draw_spectrogram(spectrogram, levels, sample_rate, n_fft, n_fft // 4, (-RANGE, 0), highest, start),
         ]
         png = io.BytesIO()
