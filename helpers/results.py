@@ -80,17 +80,6 @@ def load_results(path):
     return _checked(record, path)
 
 
-def load_folder(folder):
-    """Return (the results files in `folder` as dicts, one sentence for each file that is malformed), by file name."""
-    records, complaints = [], []
-    for path in sorted(Path(folder).glob("*.json")):
-        try:
-            records.append(load_results(path))
-        except UserError as error:
-            complaints.append(str(error))
-    return records, complaints
-
-
 def _checked(record, path):
     """Return `record` with plain Python numbers; UserError unless it has all FIELDS, and flat rows."""
     remedy = "delete it and run its notebook again"

@@ -102,16 +102,6 @@ def test_missing_and_malformed_files_are_named_with_a_remedy(run, tmp_path):
         results.load_results(tmp_path)
 
 
-def test_a_broken_file_does_not_hide_the_others_of_its_folder(run):
-    path = run.save("models", "t", ROWS, **ABOUT)
-    path.with_name("00_old.json").write_text("{}")
-    path.with_name("02_cut.json").write_text("[")
-    records, complaints = results.load_folder(path.parent)
-    assert [record["name"] for record in records] == ["models"]
-    assert "00_old.json has no 'title'" in complaints[0] and "02_cut.json is not a results" in complaints[1]
-    assert results.load_folder(path.parent / "absent") == ([], [])
-
-
 def test_a_table_shows_means_with_intervals():
     table = results.to_table(ROWS)
     assert list(table.columns) == ["epochs", "PSNR", "minutes"]
