@@ -19,7 +19,7 @@ NOTEBOOK_BYTES = 6_000_000  # the most that an executed notebook should weigh
 def write_submission(name, number, output=BUILD, limit_mb=60.0, root=ROOT):
     """Write `output`/FirstFamily-123.zip, one folder of that name; return (its path, [checkpoints left out]).
 
-    It holds all that is in version control, and the report. Where the checkpoints together take more than `limit_mb`,
+    It holds all that tracked_files() lists, and the report. Where the checkpoints together take more than `limit_mb`,
     the largest are left out. Raises UserError, with nothing written, if anything is missing or does not belong.
     """
     title, root = archive_name(name, number), Path(root)
@@ -51,11 +51,11 @@ def archive_name(name, number):
 
 
 def tracked_files(root):
-    """Return the paths, relative to the folder `root`, of all files in it that are in version control."""
+    """Return the paths, relative to `root`, of what is in version control but for trainings/, which checkpoints sum up."""
     done = shutil.which("git") and subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True)
     if not done or done.returncode or not done.stdout:
         raise UserError(f"{root} is not in version control, or git is not installed: work in a clone of the project")
-    return done.stdout.decode().strip("\0").split("\0")
+    return [path for path in done.stdout.decode().strip("\0").split("\0") if not path.startswith("trainings/")]
 
 
 def check(root, paths):

@@ -479,7 +479,8 @@ def test_models_lists_everything(capsys):
     assert "without any training          hpss " in shown and "deep-unet-songs" not in shown  # it is not there
 
 
-def test_models_says_first_which_one_to_take(home, capsys):
+def test_models_says_first_which_one_to_take(home, capsys, monkeypatch):
+    monkeypatch.setattr(catalogue, "RESULTS", ())
     for name in ("deep-unet-songs", "unet-songs", "unet-stems"):
         save_checkpoint(home / "checkpoints" / f"{name}.safetensors", Identity(RATE), data="songs", validation_loss=2)
     assert main(["models"]) == 0
