@@ -51,7 +51,7 @@ def archive_name(name, number):
 
 
 def tracked_files(root):
-    """Return the paths, relative to `root`, of what is in version control but for trainings/, which checkpoints sum up."""
+    """Return the paths, relative to `root`, of all that is in version control, but for trainings/."""
     done = shutil.which("git") and subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True)
     if not done or done.returncode or not done.stdout:
         raise UserError(f"{root} is not in version control, or git is not installed: work in a clone of the project")
