@@ -100,6 +100,8 @@ def work(folder):
     status = main(command(folder, "--set", "hidden=6", "layers=1", name="two.safetensors"))
     outcome = {"weights": weights, "history": history, "epochs": epochs, "refusal": refusal, "status": status}
     torch.save(outcome, folder / f"rank{rank}.pt")
+    sys.stdout.flush()
+    os._exit(0)  # all is done: torch's own threads, still running, now and then abort an interpreter that ends
 
 
 @pytest.fixture(scope="module")
