@@ -2,7 +2,7 @@
 # make test  the same environment, the whole test suite
 # make report   report/report.pdf, from report/report.md and the results in report/results/
 # make submission NAME="First Family" ID=123   the archive to hand in, build/FirstFamily-123.zip
-# Options: PYTHON=python3.12 (the one to build on), PROFILE=smoke|quick|long|full (default auto), NOTEBOOKS="01_...ipynb"
+# Options: PYTHON=python3.12 (the one to build on), PROFILE=smoke|quick|full (default auto), NOTEBOOKS="01_...ipynb"
 
 PYTHON ?= python3
 PROFILE ?= $(or $(BSS_PROFILE),auto)

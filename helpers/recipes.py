@@ -1,6 +1,5 @@
 """Training by name, `python -m helpers train`: which model, loss and settings belong together, run by fit()."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from pooch import file_hash
 
 from helpers import models
 from helpers.checkpoints import load_checkpoint, save_checkpoint
@@ -131,12 +131,6 @@ def check_memory(model, recipe):
             raise MemoryError
 
 
-def sha256(path):
-    """Return 16 hex digits that change with a file's content: two checkpoints may have one name."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def check_heard(samples):
     """Raise UserError if a source is silent in all tracks: a model would learn that it always is."""
     for source, sounding in zip(samples.sources, samples.active[:, -1].tolist(), strict=True):
@@ -193,7 +187,7 @@ def train(
 
     facts = {"data": corpus["train"].name, "recipe": name, "epochs": epochs, "steps": steps, "seed": seed}
     facts |= {setting: getattr(recipe, setting) for setting in given}
-    facts |= {"start": Path(start).name, "start_sha256": sha256(start)} if start else {}
+    facts |= {"start": Path(start).name, "start_sha256": file_hash(start)} if start else {}
     state = output.with_name(f"{name}-{fingerprint(model.arguments, recipe, facts)}.state")
     if resume and not state.exists():
         raise UserError(f"there is no {state} to resume: give the settings of that run, or leave out --resume")
