@@ -259,10 +259,22 @@ def main(arguments=None):
         return 141
 
 
-def _end(number, _frame):
-    sys.exit(128 + number)  # an exception, as Ctrl-C is: what is half done gets removed
+def run_to_the_end():
+    """Run the command and exit: with 143 where the process is told to end, after what is half done was removed."""
+    ended = []
+
+    def end(number, _frame):
+        ended.append(128 + number)
+        sys.exit(128 + number)  # an exception, as Ctrl-C is
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        status = main()
+    except Exception:  # an extension module that is being imported makes an ImportError of any exception
+        if not ended:
+            raise
+    sys.exit(ended[0] if ended else status)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end)
-    sys.exit(main())
+    run_to_the_end()
