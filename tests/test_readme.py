@@ -13,7 +13,8 @@ import helpers.__main__
 import report.__main__
 from helpers.runtime import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, DATA, TESTED = ((ROOT / name).read_text(encoding="utf-8") for name in (
+    "README.md", "helpers/data/README.md", "tests/README.md"))  # fmt: skip
 PARSERS = {"helpers": helpers.__main__.parser(), "report": report.__main__.parser()}
 MODULES = {"sklearn": "scikit-learn", "skimage": "scikit-image", "pypandoc": "pypandoc-binary", "PIL": "matplotlib"}
 OPTIONAL = {"google"}  # google.colab, which is on Colab alone
@@ -21,8 +22,8 @@ VIA = {"jupyter_client": "nbclient", "packaging": "pytest"}  # what a declared p
 
 
 def commands():
-    """Every line of the README's shell blocks, without its comment, as words."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    """Every line of the READMEs' shell blocks, without its comment, as words."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README + DATA, re.DOTALL | re.MULTILINE)
     return [words for block in blocks for line in block.splitlines() if (words := shlex.split(line, comments=True))]
 
 
@@ -83,7 +84,7 @@ def test_the_pinned_versions_satisfy_the_lower_bounds_and_are_those_said_to_be_t
     pins = {name: str(pin.specifier).removeprefix("==") for name, pin in requirements(file).items()}
     for name, requirement in DECLARED.items():
         assert requirement.specifier.contains(pins[name]), f"{requirement} and {pins[name]}"
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line[:1] == "|"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in TESTED.splitlines() if line[:1] == "|"]
     headings = next(row for row in rows if row[:2] == ["set", "Python"])[2:]
     said = next(row for row in rows if row[0].startswith(f"`{file}`"))[2:]
     assert said == [pins[canonical(heading)] for heading in headings]
