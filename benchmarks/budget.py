@@ -106,8 +106,8 @@ def parts(number, s):
         speech = {"sample_rate": 16_000, "n_fft": 1024, "hop_length": 256}
         yield "the document's U-Net (`width`, `passes`, `pass_steps`)", training(s, s.passes, document, 2.0, **plan)
         count = 1 + 4 * s.seeds  # four stems, and each value of alpha
-        twice = plan | {"steps": 2 * s.pass_steps}  # validated after every second pass
-        yield "narrow U-Nets (`narrow`, `seeds`)", count * training(s, s.passes // 2, narrow, 2.0, **twice)
+        seconds = count * training(s, s.narrow_passes, narrow, 2.0, **plan)
+        yield "narrow U-Nets (`narrow`, `narrow_passes`, `seeds`)", seconds
         kinds = (models.SpectrogramUNet, models.MaskUNet, models.OpenUnmix, models.BandSplitModel, models.DeepUNet)
         widths = [*s.sizes[:2], *s.sizes[3:]]
         neighbours = [kind(width, **speech) for kind, width in zip(kinds, widths, strict=True)]

@@ -26,124 +26,6 @@ def parser():
 # ---- the arguments of each command -------------------------------------------------------------------------------
 
 
-def _add(commands, handler, text, example=None):
-    """Add the command that is called as its handler; the first sentence of `text` stands in the list of commands."""
-    epilog = f"example: python -m helpers {example}" if example else None
-    summary = text.partition(". ")[0]
-    command = commands.add_parser(handler.__name__.strip("_"), help=summary, description=text, epilog=epilog)
-    command.set_defaults(handler=handler)
-    return command
-
-
-def _add_separate(commands):
-    text = (
-        "Take audio files apart, into DIR/SONG/MODEL/SOURCE.wav. Reads WAV, FLAC, OGG, MP3, with ffmpeg also M4A and "
-        "the sound of videos, of any length. Results are as long as the input, at its sample rate, of its depth (16 or "
-        "24 bit, or 32-bit float; float also where the others would clip). Prints the files' names. A name that begins "
-        "with a dash is given as ./-name.wav"
-    )
-    command = _add(commands, _separate, text, "separate song.mp3 -o separated --model repet-sim")
-    add = command.add_argument
-    add("inputs", metavar="INPUT", nargs="+", type=Path, help="an audio file, or a folder of them")
-    add("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
-    add("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
-    _add_device(command)
-    _add_chunk(command)
-    add("--every-speed", action="store_true", help="hear INPUT at five speeds: five times as long, a little better")
-    add("--format", choices=("wav", "flac", "mp3"), default="wav", help="default: wav")
-    which = command.add_mutually_exclusive_group()
-    which.add_argument("--only", metavar="SOURCE", nargs="+", default=(), help="write these alone, such as vocals")
-    which.add_argument("--two-stems", action="store_true", help="write vocals and accompaniment, the rest added up")
-    add("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
-
-
-def _add_evaluate(commands):
-    text = (
-        "Measure models on a corpus: SDR, SIR, SAR, NSDR. By BSS Eval 3, on tracks whose sources are known. Prints the "
-        "table, and the name of the JSON file with every track's values. Nothing is downloaded, and data that is "
-        "missing is refused."
-    )
-    command = _add(commands, _evaluate, text, "evaluate --model repet-sim wiener --data mir1k --limit 20")
-    add = command.add_argument
-    add("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
-    corpora = (
-        "mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, multitrack (the first of MUSDB18-HQ, DSD100, MUSDB18 and its "
-        "previews that is there), voices-and-bands (train only), irmas-stand-ins, sisec-excerpts, musdb18-excerpts, "
-        "embedded (songs made by code), or a folder of songs: FOLDER/SONG/SOURCE.wav; several joined as A+B+C"
-    )
-    add("--data", metavar="CORPUS", required=True, help=corpora)
-    _add_data_dir(command)
-    add("--split", default="test", help="train, validation or test (default); all for a plain folder")
-    add("--limit", metavar="N", type=_number(int), help="the first N tracks only")
-    _add_device(command)
-    _add_chunk(command)
-
-
-def _add_train(commands):
-    text = (
-        "Train a model on a corpus, in one process or in several. Makes a checkpoint that `separate` takes: the epoch "
-        "with the lowest validation loss. Prints a line per epoch (* is the best so far); the run's state is kept in "
-        "FILE's folder. Started by accelerate launch or torchrun, all processes share every batch. Nothing is "
-        "downloaded."
-    )
-    example = "train music-vae --data mir1k --epochs 30 --steps 300 -o build/music-vae.safetensors; on two GPUs with "
-    example += "accelerate launch --num_processes 2 -m helpers ... instead of python -m helpers ..."
-    command = _add(commands, _train, text, example)
-    add = command.add_argument
-    add("name", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
-    add("--data", metavar="CORPUS", required=True, help="as for `evaluate`, with stems, such as mir1k+voices-and-bands")
-    _add_data_dir(command)
-    add("--epochs", metavar="N", type=_number(int), required=True, help="each ends in a validation")
-    add("--steps", metavar="N", type=_number(int), required=True, help="batches per epoch")
-    add("-o", "--output", metavar="FILE", type=Path, required=True, help="the checkpoint to write")
-    add("--from", metavar="CHECKPOINT", dest="start", type=Path, help="begin with its weights")
-    together = "segments per batch, of all processes together: a multiple of their number (default: the model's)"
-    add("--batch-size", metavar="N", type=_number(int), help=together)
-    add("--seconds", type=_number(float, 1e-3), help="length of a segment (default: the model's)")
-    add("--learning-rate", metavar="RATE", type=_number(float), help="default: the model's")
-    add("--seed", metavar="N", type=_number(int, 0, 2**32 - 1), default=0, help="from 0 to 2^32 - 1 (default: 0)")
-    add("--resume", action="store_true", help="go on with the run of these settings that was stopped")
-    changes = "arguments of the model's class instead of the recipe's, such as width=64"
-    add("--set", metavar="NAME=VALUE", dest="arguments", nargs="+", type=_setting, default=[], help=changes)
-    _add_device(command)
-
-
-def _add_models(commands):
-    text = (
-        "List the models and how good they were measured to be. First comes which to take for what, then all that "
-        "`separate` and `evaluate` take by name: networks of audio, baselines, and oracles, which need the true "
-        "sources (`evaluate` only). The networks of images, listed too, belong to notebook 01."
-    )
-    command = _add(commands, _models, text)
-    command.add_argument("--all", action="store_true", help="also what trial runs measured, of build/results")
-
-
-def _add_fetch(commands):
-    text = "Download data sets, verify and unpack them. What is there is kept. Prints the folders."
-    command = _add(commands, _fetch, text, "fetch mir1k musdb18-7s")
-    corpora = (
-        "mir1k (1.3 GB), musdb18hq (22.7 GB), musdb18 (4.7 GB), musdb18-7s (its 7 s previews, 147 MB), irmas (3.2 GB); "
-        "none: MNIST and Fashion-MNIST"
-    )
-    command.add_argument("corpora", metavar="CORPUS", nargs="*", help=corpora)
-    _add_data_dir(command)
-
-
-def _add_data_dir(command):
-    command.add_argument("--data-dir", metavar="DIR", type=Path, help="default: $BSS_DATA_DIR, else data/")
-
-
-def _add_device(command):
-    names = ("auto", "cpu", "cuda", "mps")
-    text = "what a network runs on (default: auto, a GPU where there is one)"
-    command.add_argument("--device", choices=names, default="auto", help=text)
-
-
-def _add_chunk(command):
-    text = "a network sees so much at a time; less takes less memory (default: 10, above 32 kHz 3)"
-    command.add_argument("--chunk", metavar="SECONDS", type=_number(float), help=text)
-
-
 def _setting(text):
     """Read NAME=VALUE: the value is a number, true, false or a list as in JSON, anything else a word."""
     name, given, value = text.partition("=")
@@ -168,6 +50,109 @@ def _number(kind, least=1e-9, most=1e9):
 
     read.__name__ = "number"
     return read
+
+
+DATA_DIR = {"metavar": "DIR", "type": Path, "help": "default: $BSS_DATA_DIR, else data/"}
+DEVICE = {"choices": ("auto", "cpu", "cuda", "mps"), "default": "auto", "help": "a GPU where there is one, by default"}
+CHUNK = {"metavar": "SECONDS", "type": _number(float), "help": "at a time, for a network (default: 10, above 32 kHz 3)"}
+
+
+def _add(commands, handler, text, example=None):
+    """Add the command that is called as its handler; the first sentence of `text` stands in the list of commands."""
+    epilog = f"example: python -m helpers {example}" if example else None
+    summary = text.partition(". ")[0]
+    command = commands.add_parser(handler.__name__.strip("_"), help=summary, description=text, epilog=epilog)
+    command.set_defaults(handler=handler)
+    return command
+
+
+def _add_separate(commands):
+    text = (
+        "Take audio files apart, into DIR/SONG/MODEL/SOURCE.wav. Reads WAV, FLAC, OGG, MP3, with ffmpeg also M4A and "
+        "the sound of videos, of any length. Results have the input's length, sample rate and depth. Prints the files' "
+        "names."
+    )
+    command = _add(commands, _separate, text, "separate song.mp3 -o separated --model repet-sim")
+    add = command.add_argument
+    add("inputs", metavar="INPUT", nargs="+", type=Path, help="an audio file, or a folder of them")
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the results")
+    add("--model", metavar="NAME|FILE", required=True, help="as `models` lists it, or a checkpoint")
+    add("--device", **DEVICE)
+    add("--chunk", **CHUNK)
+    add("--every-speed", action="store_true", help="hear INPUT at five speeds: five times as long, a little better")
+    add("--format", choices=("wav", "flac", "mp3"), default="wav", help="default: wav")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--only", metavar="SOURCE", nargs="+", default=(), help="write these alone, such as vocals")
+    which.add_argument("--two-stems", action="store_true", help="write vocals and accompaniment, the rest added up")
+    add("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
+
+
+def _add_evaluate(commands):
+    text = (
+        "Measure models on a corpus: SDR, SIR, SAR, NSDR. Prints the table, and the name of the JSON file with every "
+        "track's values. Nothing is downloaded."
+    )
+    command = _add(commands, _evaluate, text, "evaluate --model repet-sim wiener --data mir1k --limit 20")
+    add = command.add_argument
+    add("--model", metavar="NAME|FILE", dest="models", nargs="+", required=True, help="one or more")
+    corpora = (
+        "mir1k, dsd100, musdb18hq, musdb18, musdb18-7s, multitrack (the first of MUSDB18-HQ, DSD100, MUSDB18 and its "
+        "previews that is there), voices-and-bands (train only), irmas-stand-ins, sisec-excerpts, musdb18-excerpts, "
+        "embedded (songs made by code), or a folder of songs: FOLDER/SONG/SOURCE.wav; several joined as A+B+C"
+    )
+    add("--data", metavar="CORPUS", required=True, help=corpora)
+    add("--data-dir", **DATA_DIR)
+    add("--split", default="test", help="train, validation or test (default); all for a plain folder")
+    add("--limit", metavar="N", type=_number(int), help="the first N tracks only")
+    add("--device", **DEVICE)
+    add("--chunk", **CHUNK)
+
+
+def _add_train(commands):
+    text = (
+        "Train a model on a corpus, in one process or, by accelerate launch, in several. Makes a checkpoint that "
+        "`separate` takes: the epoch with the lowest validation loss. Prints a line per epoch (* is the best so far); "
+        "the run's state is kept in FILE's folder. Nothing is downloaded."
+    )
+    example = "train music-vae --data mir1k --epochs 30 --steps 300 -o build/music-vae.safetensors"
+    command = _add(commands, _train, text, example)
+    add = command.add_argument
+    add("name", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
+    add("--data", metavar="CORPUS", required=True, help="as for `evaluate`, with stems, such as mir1k+voices-and-bands")
+    add("--data-dir", **DATA_DIR)
+    add("--epochs", metavar="N", type=_number(int), required=True, help="each ends in a validation")
+    add("--steps", metavar="N", type=_number(int), required=True, help="batches per epoch")
+    add("-o", "--output", metavar="FILE", type=Path, required=True, help="the checkpoint to write")
+    add("--from", metavar="CHECKPOINT", dest="start", type=Path, help="begin with its weights")
+    together = "segments per batch, of all processes together: a multiple of their number (default: the model's)"
+    add("--batch-size", metavar="N", type=_number(int), help=together)
+    add("--seconds", type=_number(float, 1e-3), help="length of a segment (default: the model's)")
+    add("--learning-rate", metavar="RATE", type=_number(float), help="default: the model's")
+    add("--seed", metavar="N", type=_number(int, 0, 2**32 - 1), default=0, help="from 0 to 2^32 - 1 (default: 0)")
+    add("--resume", action="store_true", help="go on with the run of these settings that was stopped")
+    changes = "arguments of the model's class instead of the recipe's, such as width=64"
+    add("--set", metavar="NAME=VALUE", dest="arguments", nargs="+", type=_setting, default=[], help=changes)
+    add("--device", **DEVICE)
+
+
+def _add_models(commands):
+    text = (
+        "List the models and how good they were measured to be. First comes which to take for what, then all: networks "
+        "of audio, baselines, oracles, which need the true sources (`evaluate` only), and notebook 01's networks."
+    )
+    command = _add(commands, _models, text)
+    command.add_argument("--all", action="store_true", help="also what trial runs measured, of build/results")
+
+
+def _add_fetch(commands):
+    text = "Download data sets, verify and unpack them. What is there is kept. Prints the folders."
+    command = _add(commands, _fetch, text, "fetch mir1k musdb18-7s")
+    corpora = (
+        "mir1k (1.3 GB), musdb18hq (22.7 GB), musdb18 (4.7 GB), musdb18-7s (its 7 s previews, 147 MB), irmas (3.2 GB); "
+        "none: MNIST and Fashion-MNIST"
+    )
+    command.add_argument("corpora", metavar="CORPUS", nargs="*", help=corpora)
+    command.add_argument("--data-dir", **DATA_DIR)
 
 
 # ---- what the commands do ----------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Training by name, `python -m helpers train`: which model, loss and settings belong together, run by fit()."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,20 +14,16 @@ from helpers.data.augment import at_speeds, equalised, with_new_singers
 from helpers.data.batches import SegmentSampler, fixed_batches, load_samples
 from helpers.data.corpora import load_corpus
 from helpers.losses.masks import MaskLoss
-from helpers.losses.unets import MultiResolutionLoss, WeightedL1Loss, error_to_mixture, waveform_mse
+from helpers.losses.unets import MultiResolutionLoss, error_to_mixture
 from helpers.losses.vae import MusicVAELoss
 from helpers.models.mask_nets import MaskModel, fit_statistics
 from helpers.runtime import UserError, check_writable, describe_device, pick_device, seed_everything
-from helpers.training import epoch_line, fingerprint, fit, memory_errors_explained, new_accelerator, one_cycle
+from helpers.training import epoch_line, fingerprint, fit, memory_errors_explained, new_accelerator
 
 SEGMENTS = 64  # of the validation split, evenly spread over it: the best epoch is chosen by them
 STATISTICS = 32  # batches from which a mask model measures mean and deviation of its features
+REMIX = 0.7  # probability that a segment mixes sources of different songs; all are played at several speeds
 AHEAD = 4  # threads that read ahead where a corpus lies in a file
-
-
-def half_time(progress):
-    """The U-Net document's schedule: the full learning rate in the first half of the run, then a tenth of it."""
-    return 1.0 if progress < 0.5 else 0.1
 
 
 @dataclass(frozen=True)
@@ -36,16 +31,12 @@ class Recipe:
     """A model's class with its arguments, and how it is trained. What is not explained here is as fit() has it."""
 
     make: Callable
-    loss: Callable | None  # None: the weighted L1 loss in which all sources count alike
-    seconds: float = 2.0  # length of a segment
+    loss: Callable
+    seconds: float = 4.0  # length of a segment
     batch_size: int = 16  # segments in a step, of all processes together
-    remix: float = 0.5  # probability that a segment mixes sources of different songs
-    speeds: bool = False  # train on every track at several speeds
     spread: float = 0.0  # how far the voice's formants move: see helpers.data.augment
     equalise: float = 0.0  # dB, of each source's random equaliser
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    schedule: Callable = one_cycle
+    learning_rate: float = 2e-3
     average: float | None = None
 
 
@@ -53,22 +44,15 @@ class Recipe:
 DENSE = {"width": 768, "code": 384, "dropout": 0.2}
 LSTM = DENSE | {"hidden": 256, "bidirectional": True}
 CLIPS = {"sample_rate": 16_000, "n_fft": 2048, "hop_length": 512, "dropout": 0.1}
-VARIED = {"remix": 0.7, "speeds": True, "learning_rate": 2e-3}
-MASKED = VARIED | {"seconds": 4.0}
-DEEP = VARIED | {"spread": 0.2, "average": 0.999, "seconds": 4.0}
+DEEP = {"spread": 0.2, "average": 0.999}
 SECOND = DEEP | {"batch_size": 4, "learning_rate": 4e-4}
 SONGS = {"equalise": 3.0}
 VOICE_AND_REST = partial(models.DeepUNet, rest="accompaniment")
 FOUR = partial(models.DeepUNet, width=48, sources=("vocals", "drums", "bass", "other"))
 RECIPES = {
-    "feedforward": Recipe(partial(models.SingleFrameNet, **DENSE), MaskLoss("l2"), **MASKED),
-    "lstm": Recipe(partial(models.LSTMNet, **LSTM), MaskLoss("l2"), **MASKED),
-    "mir1k-lstm": Recipe(partial(models.LSTMNet, **LSTM | CLIPS), MaskLoss("l2"), **MASKED),
-    "source-lstm": Recipe(models.SourceLSTM, MaskLoss("waveform"), **MASKED),
-    "unet": Recipe(models.SpectrogramUNet, None, weight_decay=1e-6, schedule=half_time),
-    "mask-unet": Recipe(models.MaskUNet, None),
-    "wave-unet": Recipe(models.WaveUNet, waveform_mse),
-    "band-split": Recipe(models.BandSplitModel, MultiResolutionLoss()),
+    "feedforward": Recipe(partial(models.SingleFrameNet, **DENSE), MaskLoss("l2")),
+    "lstm": Recipe(partial(models.LSTMNet, **LSTM), MaskLoss("l2")),
+    "mir1k-lstm": Recipe(partial(models.LSTMNet, **LSTM | CLIPS), MaskLoss("l2")),
     # Two stages each: first the errors' medians, then, with --from, their means, which the SDR measures.
     "deep-unet": Recipe(models.DeepUNet, MultiResolutionLoss(), **DEEP),
     "deep-unet-2": Recipe(models.DeepUNet, error_to_mixture, **SECOND),
@@ -94,41 +78,28 @@ def make_model(name, arguments, start=None):
     recipe = RECIPES[name]
     try:
         model = recipe.make(**arguments)
-        if not all(weights.numel() for weights in model.parameters()):
-            raise ValueError("a layer would have no weights")
-        if model.sample_rate < 1:
-            raise ValueError("there would be no samples")
+        if not all(weights.numel() for weights in model.parameters()) or model.sample_rate < 1:
+            raise ValueError("there would be no weights, or no samples")
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         known = ", ".join(recipe.make().arguments)
         raise UserError(f"'{name}' cannot be made with {arguments} ({error}): set other values of {known}") from error
     if start:
         model, _ = load_checkpoint(start, expect=type(model).__name__)
-    equal = WeightedL1Loss((1 / len(model.sources),) * len(model.sources))
-    return model, replace(recipe, loss=recipe.loss or equal)
+    return model, recipe
 
 
 def load_split(name, split, model, data_dir=None):
-    """Return a split of a corpus at the model's rate, with its sources in its order and as many channels as it reads.
+    """Return a split of a corpus, mono, at the model's rate, with its sources in its order.
 
-    Nothing is downloaded, and nothing takes the place of a corpus that is missing. Raises UserError then, and where the
-    corpus does not have the sources.
+    Nothing is downloaded. Raises UserError where the corpus is missing, or does not have the sources.
     """
-    corpus = load_corpus(name, split, data_dir, model.sample_rate, mono=model.channels == "each", real=True)
+    corpus = load_corpus(name, split, data_dir, model.sample_rate, mono=True, real=True)
     if corpus.sources and set(model.sources) == {"vocals", "accompaniment"}:
         corpus = corpus.vocals_and_accompaniment()
     if set(model.sources) != set(corpus.sources):
         have, want = ", ".join(corpus.sources) or "none", ", ".join(model.sources)
         raise UserError(f"{corpus.name} has the sources {have}, the model separates {want}: take another corpus")
     return corpus.regroup({source: (source,) for source in model.sources})
-
-
-def check_memory(model, recipe):
-    """Raise UserError if a batch of waveforms fills the memory, where Linux would end the process without a word."""
-    channels = 2 if model.channels == "joint" else 1
-    samples = recipe.batch_size * (1 + len(model.sources)) * channels * recipe.seconds * model.sample_rate
-    with memory_errors_explained():
-        if 4 * samples > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2:
-            raise MemoryError
 
 
 def check_heard(samples):
@@ -144,7 +115,7 @@ def segments(samples, recipe, device, split, generator, steps):
     if split == "validation":
         return fixed_batches(samples, *sizes, device, limit=SEGMENTS)
     workers = 0 if samples.in_memory else AHEAD
-    batches = SegmentSampler(samples, *sizes, generator, device, remix=recipe.remix, workers=workers).batches(steps)
+    batches = SegmentSampler(samples, *sizes, generator, device, remix=REMIX, workers=workers).batches(steps)
     if recipe.equalise:
         batches = equalised(batches, generator, samples.sample_rate, recipe.equalise)
     if recipe.spread:
@@ -161,14 +132,11 @@ def train(
 
     Args:
         name: of RECIPES. data: as corpora.load_corpus takes it; its train and validation splits are used.
-        output: the checkpoint to write, of the epoch with the lowest validation loss. The run's state is kept in the
-            same folder after every epoch, in a file named after all settings but not after `output`.
-        batch_size, seconds, learning_rate: instead of the recipe's.
-        resume: go on from the run's state; otherwise it begins anew. start: a checkpoint whose weights to begin with.
-        arguments: {name: value} for the model's class instead of the recipe's.
+        output: the checkpoint to write, of the epoch with the lowest validation loss. The run's state lies in the same
+            folder, in a file named after all settings.
+        batch_size, seconds, learning_rate, arguments ({name: value} for the model's class): instead of the recipe's.
+        resume: go on from the run's state. start: a checkpoint whose weights to begin with.
         show: called with a line of text for every epoch.
-
-    Raises UserError.
     """
     accelerator = new_accelerator(pick_device(device))
     device, output = accelerator.device, Path(output)
@@ -177,12 +145,11 @@ def train(
     model, recipe = make_model(name, arguments or {}, start)
     given = {"batch_size": batch_size, "seconds": seconds, "learning_rate": learning_rate}
     recipe = replace(recipe, **{setting: value for setting, value in given.items() if value})
-    check_memory(model, recipe)
 
     with accelerator.main_process_first():  # converted copies of the corpus are made once
         corpus = {split: load_split(data, split, model, data_dir) for split in ("train", "validation")}
-        played = corpus | {"train": at_speeds(corpus["train"]) if recipe.speeds else corpus["train"]}
-        samples = {split: load_samples(part, device) for split, part in played.items()}
+        heard = corpus | {"train": at_speeds(corpus["train"])}
+        samples = {split: load_samples(part, device) for split, part in heard.items()}
     check_heard(samples["train"])
 
     facts = {"data": corpus["train"].name, "recipe": name, "epochs": epochs, "steps": steps, "seed": seed}
@@ -203,8 +170,8 @@ def train(
         show(f"{samples['train']}\n{name}, {millions:.2f} M parameters, on {machine}, processes: {processes}")
     history = fit(
         model, recipe.loss, batches, epochs=epochs, steps=steps, learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay, schedule=recipe.schedule, average=recipe.average, device=device, seed=seed,
-        state_path=state, resume=resume, on_epoch=lambda epoch, history: show(epoch_line(history, epoch, epochs)),
+        average=recipe.average, device=device, seed=seed, state_path=state, resume=resume,
+        on_epoch=lambda epoch, history: show(epoch_line(history, epoch, epochs)),
     )  # fmt: skip
     if leads:
         best = history["best_epoch"]

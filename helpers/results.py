@@ -16,26 +16,20 @@ from helpers.runtime import UserError, write_atomically
 ROUNDING = 1e-9  # smaller numbers are rounding errors of zero
 PARTS = ("", " low", " high", " std")  # endings of the columns that make one cell of a table
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-FIELDS = (
-    "title", "notebook", "name", "data", "embedded", "split", "items", "metric", "protocol", "profile", "seed",
-    "device", "seconds", "versions", "revision", "created", "rows", "extra",
-)  # fmt: skip
+FIELDS = {"title", "notebook", "data", "embedded", "split", "metric", "protocol", "profile", "revision", "rows"}
+AGAIN = "delete it and run its notebook again"
 
 
 @dataclass
 class Run:
-    """One execution of a notebook; make it in the first cells, its clock starts there.
+    """One execution of a notebook; make it in the first cells, its clock starts there."""
 
-    notebook: its number ('01'); profile: its name; data: the data set in words; embedded: True where the data is the
-    embedded stand-in for the real one; device: in words (runtime.describe_device).
-    """
-
-    notebook: str
+    notebook: str  # its number, '01'
     profile: str
     seed: int
-    data: str
-    embedded: bool
-    device: str
+    data: str  # the data set in words
+    embedded: bool  # True where the data is the embedded stand-in for the real one
+    device: str  # in words (runtime.describe_device)
     started: float = field(default_factory=time.monotonic, repr=False)
 
     def save(self, name, title, rows, *, split, items, metric, protocol, **extra):
@@ -43,8 +37,7 @@ class Run:
 
         rows: a list of flat dicts, one per table row; see `interval` for a mean with its interval, `<column> std` for
         one with its standard deviation. split, items: the part of the data and how many items of it were measured;
-        metric, protocol: what was measured, and how; extra: anything else (lists and dicts too). A number that is NaN
-        or infinite raises UserError. The file goes to runtime.output_dir.
+        metric, protocol: what was measured, and how; extra: anything else. Raises UserError for NaN or infinity.
         """
         record = {
             "title": title, "notebook": self.notebook, "name": name, "data": self.data, "embedded": self.embedded,
@@ -76,20 +69,18 @@ def load_results(path):
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): run the notebook that writes it") from error
     except ValueError as error:  # broken JSON or broken UTF-8
-        raise UserError(f"{path} is not a results file ({error}): delete it and run its notebook again") from error
+        raise UserError(f"{path} is not a results file ({error}): {AGAIN}") from error
+    if missing := FIELDS - set(record if isinstance(record, dict) else ()):
+        raise UserError(f"{path} has no {', '.join(sorted(missing))}: {AGAIN}")
     return _checked(record, path)
 
 
 def _checked(record, path):
-    """Return `record` with plain Python numbers; UserError unless it has all FIELDS, and flat rows."""
-    remedy = "delete it and run its notebook again"
-    for name in FIELDS:
-        if not isinstance(record, dict) or name not in record:
-            raise UserError(f"{path} has no '{name}': {remedy}")
+    """Return `record` with plain Python numbers; UserError unless its rows are flat."""
     record = _plain(record, path)
     for row in (isinstance(record["rows"], list) and record["rows"]) or [None]:
         if not isinstance(row, dict) or not row or any(isinstance(cell, (list, dict)) for cell in row.values()):
-            raise UserError(f"{path} needs rows that are flat dicts, and at least one: {remedy}")
+            raise UserError(f"{path} needs rows that are flat dicts, and at least one: {AGAIN}")
     return record
 
 
@@ -121,10 +112,9 @@ def interval(column, mean, low, high):
 def to_table(results, columns=None, digits=None):
     """Return a pandas table of text, its rows named by the first column; means are 'mean [low, high]' or 'mean ± std'.
 
-    results: what `load` returns, or its rows. columns: which ones and in what order, or a dict {column: heading};
-    default: all. digits: decimals, a number or {column: number}; default: as many as keep one significant digit of
-    the narrowest interval that is more than rounding, or three significant digits. A column of small numbers is shown
-    in units of a power of ten, named in its heading. An absent cell is shown as '–'.
+    results: what `load` returns, or its rows. columns: which ones and in what order, or {column: heading}; default:
+    all. digits: decimals, a number or {column: number}; default: one significant digit of the narrowest interval, or
+    three significant digits. A column of small numbers is shown in units of a power of ten, named in its heading.
     """
     rows = results["rows"] if isinstance(results, dict) else results
     present = _present(rows)

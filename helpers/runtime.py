@@ -28,10 +28,7 @@ class UserError(Exception):
 
 
 def pick_device(name="auto"):
-    """Return a torch.device: the first GPU where there is one (`auto`), else the CPU.
-
-    Raises UserError if `name` asks for a device that torch cannot reach here.
-    """
+    """Return a torch.device, by `auto` a GPU where there is one; UserError for one that torch cannot reach here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -52,10 +49,7 @@ def describe_device(device):
 
 
 def precision(device):
-    """Return the fastest mixed precision on a torch.device, in accelerate's words: 'no', 'bf16' or 'fp16'.
-
-    bf16 on NVIDIA GPUs from Ampere on and on CPUs with AVX512-BF16; fp16 on older NVIDIA GPUs, such as Colab's T4.
-    """
+    """Return the fastest mixed precision on a device: bf16 from NVIDIA's Ampere on, fp16 before, as on Colab's T4."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     cpuinfo = Path("/proc/cpuinfo")  # Linux only; elsewhere we do without
@@ -82,10 +76,9 @@ def in_float32(function):
 
 
 def pick_profile(profiles, name=None):
-    """Choose one of a notebook's profiles; return its name and its settings.
+    """Choose one of a notebook's profiles {name: settings}; return its name and its settings.
 
-    `name` defaults to the environment variable BSS_PROFILE, else to 'auto': 'full' where there is a GPU, 'quick'
-    where there is none. Raises UserError for a name that `profiles` (a dict) does not hold.
+    `name` defaults to the environment variable BSS_PROFILE, else to 'auto': 'full' with a GPU, 'quick' without.
     """
     name = name or os.environ.get("BSS_PROFILE") or "auto"
     if name == "auto":
@@ -126,8 +119,7 @@ def output_dir(kind, profile, embedded=False):
 def write_atomically(path, content):
     """Write bytes to `path` in one step and return it: a failed write leaves what was there before, and no more.
 
-    `content` is the bytes, or a function that writes them to the open binary file it is given.
-    Raises UserError if the disk is full or the folder cannot be written.
+    `content` is the bytes, or a function that writes them to an open binary file. Raises UserError.
     """
     path = Path(path)
     part = path.with_name(f"{path.name[:40]}.{secrets.token_hex(8)}.part")  # one of each writer's own

@@ -76,9 +76,7 @@ class STFT(nn.Module):
         """Complex `(batch, channels, bins, frames)` -> `(batch, channels, length)`, by weighted overlap-add.
 
         As `torch.istft`, which reads a value back from the GPU at each call, and so makes it wait.
-
-        Raises ValueError where bins and frames are not those of a waveform of `length` samples: a spectrogram that was
-        padded must be cropped first, or the result would be shifted or cut without a word.
+        Raises ValueError where bins and frames are not those of `length` samples: a padded one must be cropped first.
         """
         expected = (self.bins, self.frames(length))
         if tuple(spectrogram.shape[-2:]) != expected:
@@ -93,21 +91,10 @@ class STFT(nn.Module):
 
 
 def overlap_add(frames, hop_length):
-    """Sum `(batch, frames, n_fft)`, each frame a hop after the one before, to `(batch, time)`, at least to the end.
-
-    Every frame is cut into pieces of a hop. Piece p of frame f falls on block f + p of the waveform.
-    """
-    pieces = F.pad(frames, (0, -frames.shape[2] % hop_length)).unflatten(2, (-1, hop_length))
-    batch, count, pieces_each, _ = pieces.shape
-    blocks = frames.new_zeros(batch, count + pieces_each - 1, hop_length)
-    for piece in range(pieces_each):
-        blocks[:, piece : piece + count] += pieces[:, :, piece]
-    return blocks.flatten(1)
-
-
-def magnitude(spectrogram):
-    """|X|, linear, of a complex spectrogram."""
-    return spectrogram.abs()
+    """Sum `(batch, frames, n_fft)`, each frame a hop after the one before, to `(batch, time)`."""
+    count, n_fft = frames.shape[1:]
+    size, kernel, stride = (1, (count - 1) * hop_length + n_fft), (1, n_fft), (1, hop_length)  # images of one row
+    return F.fold(frames.transpose(1, 2), size, kernel, stride=stride).flatten(1)
 
 
 def phase(spectrogram):

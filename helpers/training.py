@@ -49,35 +49,31 @@ def fit(
 ):  # fmt: skip
     """Train `model` in place, restore its best state, return the history.
 
-    Every epoch begins by seeding torch with (seed, epoch), so that a resumed run draws what the uninterrupted one would
-    have drawn. On a CPU both end in the same weights, bit for bit; some GPU kernels add up in no fixed order.
+    Every epoch begins by seeding torch with (seed, epoch): a resumed run ends in the weights of an uninterrupted one,
+    on a CPU bit for bit.
 
     Started by `accelerate launch` or `torchrun`, all processes draw the same global batch, each computes the loss of
     its own slice, and the gradients are averaged: as losses are means over the batch, these are the steps of one
-    process. (But each draws its own dropout and sampled codes, and on CPUs normalises its slice alone.) The first
-    process writes the state and calls `on_epoch`; all of them must be able to read `state_path`.
+    process. (But each draws its own dropout and sampled codes.) The first one writes the state and calls `on_epoch`.
 
     Args:
         loss: loss(model, batch, progress) -> {"loss": scalar to minimise, other terms to log}; progress goes from 0 to
             1 over the run, and is 1 in validation.
         batches: batches(split, generator) -> an iterable of batches on `device`; split is "train" (`steps` batches,
             drawn with the CPU generator) or "validation" (the same batches each time).
-        schedule: progress in [0, 1) -> factor of the learning rate, asked before every step.
-        clip: the gradient's largest norm; a longer one is scaled down to it.
+        schedule: progress in [0, 1) -> factor of the learning rate. clip: the gradient's largest norm.
         average: decay, such as 0.998, of a moving average of the weights, which is then what is validated and kept.
         mixed_precision: 'no', 'bf16', 'fp16', or 'auto' for what is fastest on `device` (see runtime.precision).
-        state_path: file that holds the run's state after every epoch, and in the end its best weights; None: none.
-        resume: go on from `state_path` if it exists; False begins again.
+        state_path: file that holds the run's state after every epoch, and in the end its best weights. resume: go on
+            from it if it exists.
         on_epoch: on_epoch(epoch, history), called after every epoch, epochs counted from 1, and once on resuming.
 
     Returns {"train": {term: [...]}, "validation": {term: [...]}, "best_epoch": the one with the lowest validation loss}
     and lists with one item per epoch: "epoch", "learning_rate", "steps", "seconds", "device", "mixed_precision".
 
-    Raises UserError: no epoch or no validation batch, a state file that is damaged or of another run, a loss that is no
-    longer finite, too little memory, a batch that the processes cannot share equally.
+    Raises UserError: no validation batch, a state file that is damaged or of another run, a loss that is no longer
+    finite, too little memory, a batch that the processes cannot share equally.
     """
-    if min(epochs, steps) < 1:
-        raise UserError(f"training needs at least 1 epoch of 1 step, not {epochs} of {steps}: give larger numbers")
     accelerator = new_accelerator(torch.device(device), mixed_precision)
     model.to(accelerator.device)
     averaged = copy.deepcopy(model) if average else None
@@ -203,8 +199,7 @@ def own_slice(batch, accelerator):
 def update_average(averaged, model, decay, number):
     """Move the averaged weights and buffers towards the model's: a <- d a + (1 - d) w.
 
-    At step `number`, counted from 0, d is at most (1 + number) / (10 + number), as in TensorFlow's
-    ExponentialMovingAverage, so that the random weights of the beginning are forgotten in short runs, too.
+    At step `number`, from 0, d is at most (1 + number) / (10 + number): short runs forget their beginning, too.
     """
     decay = min(decay, (1 + number) / (10 + number))
     for mean, value in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):

@@ -24,25 +24,16 @@ from helpers.models import (
 class Identity(nn.Module):
     """Every source is a known part of the mixture."""
 
-    def __init__(self, sample_rate=8000, sources=("vocals", "accompaniment"), channels="each", parts=(0.75, 0.25)):
+    def __init__(self, sample_rate=8000, sources=("vocals", "accompaniment"), parts=(0.75, 0.25)):
         super().__init__()
-        self.arguments = {
-            "sample_rate": sample_rate, "sources": list(sources), "channels": channels, "parts": list(parts),
-        }  # fmt: skip
-        self.sample_rate, self.sources, self.channels = sample_rate, tuple(sources), channels
+        self.arguments = {"sample_rate": sample_rate, "sources": list(sources), "parts": list(parts)}
+        self.sample_rate, self.sources = sample_rate, tuple(sources)
         self.parts = nn.Parameter(torch.tensor(parts))
         self.seen = []  # shapes of the batches
 
     def forward(self, batch):
         self.seen.append(tuple(batch.shape))
         return batch.unsqueeze(1) * self.parts[:, None, None]
-
-
-class SwapSides(Identity):
-    """The first source is the mixture with left and right exchanged, the second the mixture."""
-
-    def forward(self, batch):
-        return torch.stack([batch.flip(1), batch], dim=1)
 
 
 class Broken(Identity):
@@ -54,7 +45,7 @@ class Broken(Identity):
 
 def register(monkeypatch):
     """Let checkpoints name these models."""
-    for model in (Identity, SwapSides, Broken):
+    for model in (Identity, Broken):
         monkeypatch.setitem(models.ARCHITECTURES, model.__name__, model)
 
 
@@ -83,11 +74,10 @@ MODELS = {
     "mask U-Net": partial(MaskUNet, width=4, depth=3, **SMALL),
     "deep U-Net": partial(DeepUNet, width=4, **SMALL, sources=STEMS),
     "Wave-U-Net": partial(WaveUNet, levels=4, width=3, **RATE),
-    "Wave-U-Net, joint": partial(WaveUNet, levels=4, width=3, channels="joint", sources=STEMS, **RATE),
+    "Wave-U-Net, four sources": partial(WaveUNet, levels=4, width=3, sources=STEMS, **RATE),
     "Open-Unmix": partial(OpenUnmix, hidden=8, layers=2, dropout=0.0, **SMALL, sources=STEMS),
     "band-split": partial(BandSplitModel, **BANDS),
-    "band-split, joint": partial(BandSplitModel, across_time="attention", channels="joint", sources=STEMS, **BANDS),
-    "band-split, free": partial(BandSplitModel, across_bands="recurrent", add_up=False, **BANDS),
+    "band-split, four sources": partial(BandSplitModel, sources=STEMS, **BANDS),
     "dense VAE": partial(MusicVAE, "dense", "spectrogram", **VAE),
     "convolutional VAE": partial(MusicVAE, "conv", "mask", **VAE),
     "deep VAE": partial(MusicVAE, "deep", "wiener", **VAE),
@@ -106,10 +96,9 @@ def made(name, seed=0):
 
 
 def mixture_for(model, length=2001, batch=2, seed=1):
-    """White noise (batch, channels, length), as loud in each item as its number."""
-    channels = 2 if model.channels == "joint" else 1
+    """White noise (batch, 1, length), as loud in each item as its number."""
     loudness = torch.arange(1, batch + 1.0)[:, None, None]
-    return noise(batch * channels, length, seed).view(batch, channels, length) * loudness
+    return noise(batch, length, seed).unsqueeze(1) * loudness
 
 
 def losses_of(model):

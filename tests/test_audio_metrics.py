@@ -68,7 +68,7 @@ def test_unequal_and_not_finite_signals_are_refused(score):
             score(other, signal)
     broken = signal.clone()
     broken[1, 5] = float("nan")
-    with pytest.raises(UserError, match="estimate of the signals holds NaN"):
+    with pytest.raises(UserError, match="the estimate holds NaN"):
         score(broken, signal)
-    with pytest.raises(UserError, match="reference of the signals holds NaN"):
+    with pytest.raises(UserError, match="the reference holds NaN"):
         score(signal, broken)

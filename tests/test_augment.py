@@ -7,11 +7,12 @@ import pytest
 import soundfile
 import torch
 from scipy.signal import lfilter, welch
+from toy_corpus import track_of
 
 from helpers.data.augment import at_speeds, equalised, move_formants, transposed, with_new_singers
 from helpers.data.batches import load_samples
 from helpers.data.corpora import load_corpus
-from helpers.data.tracks import Corpus, Track
+from helpers.data.tracks import Corpus
 
 RATE = 16_000
 
@@ -21,7 +22,7 @@ RATE = 16_000
 def sines(seconds=2.0, sample_rate=16_000, pitches=(440.0, 1000.0)):
     time = torch.arange(round(seconds * sample_rate)) / sample_rate
     sources = {name: 0.4 * torch.sin(2 * math.pi * f * time)[None] for name, f in zip("ab", pitches, strict=True)}
-    return Track.from_waveforms("sines", sample_rate, sources)
+    return track_of("sines", sample_rate, sources)
 
 
 def pitch(waveform, sample_rate):

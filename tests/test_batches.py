@@ -67,8 +67,8 @@ def test_samples_are_the_corpus(in_memory, monkeypatch):
         for row, name in enumerate(corpus.sources):
             part = samples.values[row, :, start : start + length].float() * samples.scales[number]
             assert torch.equal(part, track.source(name))
-    kind = "in memory" if in_memory else "in a memory-mapped file"
-    assert str(samples) == f"toy: 3 tracks, 0.00 h, 4 source(s), 2 channel(s), 800 Hz: 0 MB as 16-bit integers {kind}"
+    kind = "in memory" if in_memory else "in a file"
+    assert str(samples) == f"toy: 3 tracks, 0.00 h, 4 source(s), 2 channel(s), 800 Hz: 0 MB {kind}"
 
 
 def test_what_exceeds_full_scale_is_scaled_not_clipped():

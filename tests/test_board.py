@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import itertools
 from types import SimpleNamespace
 
 import nbformat
@@ -28,10 +27,9 @@ def history(epochs, best):
 
 
 def test_curves_show_both_splits_and_the_best_epoch():
-    fig = show.training_curves(history(9, best=6), terms=("loss", "kl"), labels={"kl": "KL in nats"}, log=True)
-    losses, kl = fig.axes
+    losses, kl = show.LiveBoard(9, label="nats", log=True, terms=["kl"]).figure(history(9, best=6)).axes
     assert losses.get_xlabel() == "epoch (best: 6, 0.01)" and kl.get_xlabel() == "epoch (best: 6, 0.02)"
-    assert (losses.get_ylabel(), kl.get_ylabel()) == ("loss", "KL in nats") and losses.get_yscale() == "log"
+    assert (losses.get_ylabel(), kl.get_ylabel()) == ("nats", "kl") and losses.get_yscale() == "log"
     train, validation, _, best = kl.lines
     np.testing.assert_allclose(train.get_ydata(), history(9, 6)["train"]["kl"])
     np.testing.assert_allclose(validation.get_ydata(), history(9, 6)["validation"]["kl"])
@@ -42,7 +40,7 @@ def test_curves_show_both_splits_and_the_best_epoch():
 def test_curves_of_losses_that_a_log_axis_cannot_show():
     past = history(4, best=2)
     past["train"]["loss"] = [-2.0, -1.0, 0.0, 1.0]
-    assert show.training_curves(past, log=True).axes[0].get_yscale() == "linear"
+    assert show.LiveBoard(4, log=True).figure(past).axes[0].get_yscale() == "linear"
 
 
 def test_outside_a_notebook_the_board_only_prints(capsys):
@@ -52,7 +50,7 @@ def test_outside_a_notebook_the_board_only_prints(capsys):
     assert len(resumed) == 3 and resumed[2] == "epoch  3/12  train 0.02700    validation 0.03000       12.3 s"
     board(4, history(4, best=2))
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("epoch  4/12") and list(board.watch("ab", 2)) == ["a", "b"]
+    assert line.startswith("epoch  4/12")
 
 
 @pytest.fixture
@@ -117,14 +115,6 @@ def test_a_finished_run_shows_the_pictures_that_were_kept_beside_its_state(tmp_p
     assert module.read_pictures(fresh.path) == []
 
 
-def test_the_steps_of_an_epoch_are_counted_on_a_line_that_goes_away(shown, monkeypatch):
-    seconds = itertools.count()
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
-    assert list(show.LiveBoard(1).watch("abcd", 4)) == list("abcd")
-    lines = [line["text/plain"] for line in shown]
-    assert lines[0] == "step 0 of 4" and lines[-1] == "" and len(lines) > 2
-
-
 TRAINING = """
 import hashlib, torch
 from helpers import show
@@ -150,7 +140,7 @@ PYPLOT = """
 import matplotlib.pyplot as plt
 plt.figure(figsize=(1, 1))
 plt.close()
-show.training_curves(history)
+show.LiveBoard(7).figure(history)
 """
 APP = """
 from helpers.show import app

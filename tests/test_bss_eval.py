@@ -282,11 +282,9 @@ def test_what_is_not_finite_is_named():
     estimates = references.repeat(3, 1, 1)
     estimates[2, 1, 700] = -np.inf
     prepared = References(references, names=["voice", "band"])
-    with pytest.raises(UserError, match="source 'band' by method 'NMF' holds NaN"):
+    with pytest.raises(UserError, match="estimate of source 'band' by method 'NMF' holds NaN"):
         prepared.score(estimates, methods=["IBM", "IRM", "NMF"])
-    with pytest.raises(UserError, match="source 'band' by method '2'"):
-        prepared.score(estimates)
-    with pytest.raises(UserError, match="estimate of source 'band' holds"):
+    with pytest.raises(UserError, match="estimate of source 'band'"):
         prepared.score(estimates[2])
     with pytest.raises(UserError, match="reference of source '1'"):
         References(estimates[2])

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_corpus import track_of
 from toy_songs import RATE, STEMS, noise, stub_streams, write_song
 
 from helpers.data import audio, corpora, layouts
 from helpers.data.batches import SegmentSampler, load_samples
-from helpers.data.tracks import Corpus, Track
+from helpers.data.tracks import Corpus
 from helpers.runtime import UserError
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """No network, an empty cache, and quick embedded songs."""
-    songs = [Track.from_waveforms("a", RATE, {name: noise(2, 3000, 1) for name in STEMS})]
+    songs = [track_of("a", RATE, {name: noise(2, 3000, 1) for name in STEMS})]
     monkeypatch.setattr("helpers.runtime.cache_dir", lambda: tmp_path / "cache")
     monkeypatch.setattr(corpora, "online", lambda url: False)
     monkeypatch.setattr(corpora.embedded, "songs", lambda split: songs)
@@ -196,7 +197,7 @@ def test_shorter_and_mono_stems_are_fitted(tmp_path):
 
 def test_sources_can_be_added_up():
     waves = {name: noise(2, 100, seed) for seed, name in enumerate(STEMS)}
-    corpus = Corpus("toy", "test", (Track.from_waveforms("a", RATE, waves, artist="me"),), STEMS, "")
+    corpus = Corpus("toy", "test", (track_of("a", RATE, waves, artist="me"),), STEMS, "")
     two = corpus.vocals_and_accompaniment()
     assert two.sources == ("vocals", "accompaniment") == tuple(two[0].sources) and two[0].artist == "me"
     rest = waves["drums"] + waves["bass"] + waves["other"]
@@ -209,7 +210,7 @@ def test_sources_can_be_added_up():
 
 def test_the_first_tracks_and_seconds_can_be_taken():
     waves = {name: noise(2, 100, seed) for seed, name in enumerate(STEMS)}
-    tracks = tuple(Track.from_waveforms(name, RATE, waves) for name in "ab")
+    tracks = tuple(track_of(name, RATE, waves) for name in "ab")
     short = Corpus("toy", "test", tracks, STEMS, "").first(1, 60 / RATE)
     (track,) = short.vocals_and_accompaniment().tracks
     assert len(short) == 1 and track.frames == 60 and track.at(RATE // 2).frames == 30

@@ -86,7 +86,7 @@ def test_mp3_files_put_together_are_read_to_the_end_of_the_last(files, capfd):
 
 @pytest.mark.parametrize("name", ["xing.mp3", "info.mp3"])
 def test_an_mp3_that_says_its_length_needs_no_ffmpeg(files, name, monkeypatch):
-    monkeypatch.setattr(decoding, "unpack_streams", None)
+    monkeypatch.setattr(decoding, "unpack_stream", None)
     check(files / name, SECONDS, slack=0)
 
 
@@ -121,7 +121,7 @@ def test_a_long_name_does_not_matter(files, tmp_path):
 
 
 BAD = {
-    "page.mp3": (b"\n<!DOCTYPE html><html><body>" + b"no such page " * 400, "is a web page, no audio"),
+    "page.mp3": (b"\n<!DOCTYPE html><html><body>" + b"no such page " * 400, "cannot be read as audio (ffmpeg: "),
     "text.mp3": (b"no music at all, only words " * 50, "cannot be read as audio (ffmpeg: Invalid data"),
     "tagged.mp3": (b"ID3\3\0\0\0\0\0\x0a" + bytes(10) + b"words and words " * 500, "cannot be read as audio"),
     "empty.wav": (b"", "cannot be read as audio"),
@@ -144,7 +144,7 @@ def test_what_is_no_audio_is_refused_in_one_sentence(tmp_path, name, capfd):
 @pytest.mark.parametrize(
     ("name", "words"),
     [("x" * 300 + ".wav", "may not be read (File name too long)"), ("loop.wav", "(Too many levels of symbolic links)"),
-     (os.fsdecode(b"Stra\xdfe.wav"), "is not in UTF-8: rename the file")],
+     (os.fsdecode(b"Stra\xdfe.wav"), "(its name is not in UTF-8): change its name")],
 )  # fmt: skip
 def test_names_that_no_file_can_be_opened_by(tmp_path, name, words):
     (tmp_path / "loop.wav").symlink_to("loop.wav")
@@ -213,7 +213,7 @@ def test_a_file_without_sound_a_pipe_and_a_song_cut_short(files, tmp_path):
     with pytest.raises(UserError, match="mute.mp4 has no sound"):
         audio.read_audio(files / "mute.mp4")
     with pytest.raises(UserError, match="a.m4a has fewer than 2 audio streams"):
-        decoding.unpack_streams(files / "a.m4a", 2)
+        decoding.unpack_stream(files / "a.m4a", 1)
     content = (files / "info.mp3").read_bytes()
     (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="cut.mp3 is cut short"):
@@ -235,17 +235,17 @@ def test_without_ffmpeg_the_file_and_the_remedy_are_named(files, tmp_path, monke
 def test_streams_are_unpacked_once_and_again_when_the_file_changed(files, tmp_path, cache, monkeypatch):
     path = tmp_path / "two.mkv"
     run("-i", files / "a.wav", "-i", files / "gsm.wav", "-map", "0", "-map", "1", "-c:a", "flac", path)
-    unpacked = decoding.unpack_streams(path, 2)
+    unpacked = [decoding.unpack_stream(path, number) for number in range(2)]
     assert [audio.audio_shape(file).channels for file in unpacked] == [2, 1]
     assert (audio.read_audio(unpacked[0])[0] - audio.read_audio(files / "a.wav")[0]).abs().max() <= 2**-15
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "run", None)
-        assert decoding.unpack_streams(path, 2) == unpacked
+        assert decoding.unpack_stream(path, 1) == unpacked[1]
     path.write_bytes((files / "a.mkv").read_bytes())
-    assert decoding.unpack_streams(path)[0].parent != unpacked[0].parent
+    assert decoding.unpack_stream(path) != unpacked[0]
     path.write_bytes(b"rubbish")
     with pytest.raises(UserError, match="two.mkv"):
-        decoding.unpack_streams(path)
+        decoding.unpack_stream(path)
     assert not [found for found in cache.rglob("*") if "part" in found.name]
 
 

@@ -181,22 +181,3 @@ def test_the_sampler_pairs_every_digit_with_every_garment():
     pairs = (255 * torch.stack([digit[:, 0, 0, 0], garment[:, 0, 0, 0]])).round().long()
     uses = torch.bincount(3 * pairs[0] + pairs[1], minlength=12)
     assert len(uses) == 12 and uses.min() > 20 and uses.max() < 90  # 50 each, were it exact
-
-
-def test_shifted_images_are_whole_and_moved_by_every_distance():
-    picture = torch.rand(1, 1, 6, 5, generator=torch.Generator().manual_seed(0)) + 0.1
-    generator = torch.Generator().manual_seed(1)
-    moved = images.shifted(picture.repeat(300, 1, 1, 1), 1, generator)
-    wide, found = torch.nn.functional.pad(picture, (1, 1, 1, 1)), set()
-    for number in range(300):
-        cuts = {(y, x): wide[0, :, y : y + 6, x : x + 5] for y in range(3) for x in range(3)}
-        places = [place for place, cut in cuts.items() if torch.equal(moved[number], cut)]
-        assert len(places) == 1
-        found.update(places)
-    assert len(found) == 9
-
-
-def test_a_sampler_that_shifts_mixes_what_it_shifted():
-    sampler = images.PairSampler(small_set(20, 20), 8, torch.Generator().manual_seed(0), shift=2)
-    mixture, digit, garment = next(sampler.batches(1))
-    assert torch.equal(2 * mixture, digit + garment) and 0 < (digit == 0).float().mean() < 1

@@ -53,7 +53,7 @@ def test_stem_mp4_through_the_real_ffmpeg(tmp_path):
     for name, wave in {**track.sources, "mixture": track.mixture}.items():
         part = wave[0, 8192 : 8192 + RATE // 2]
         assert torch.fft.rfft(part * torch.hann_window(len(part))).abs().argmax() == pitches[name] // 2
-    unpacked = list((tmp_path / "cache/unpacked").rglob("*.wav"))
+    unpacked = list((tmp_path / "cache/unpacked").iterdir())
     assert len(unpacked) == 5 and torch.equal(track.source("bass", 9000, 50), track.sources["bass"][:, 9000:9050])
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import signal
+from toy_corpus import track_of
 
-from helpers.data.tracks import Track
 from helpers.separation.postprocess import (
     Postprocessed,
     Remembered,
@@ -16,7 +16,6 @@ from helpers.separation.postprocess import (
     envelope,
     high_pass,
     low_pass,
-    multichannel_wiener,
     pause_level,
     sweep,
 )
@@ -130,7 +129,7 @@ def test_fades_are_straight_lines_into_the_muted_place():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    for settings in ({"statistic": "mode"}, {"hop": 0.2}, {"hop": 0}, {"softness": 0}, {"fade": -1}, {"window": 0}):
+    for settings in ({"hop": 0.2}, {"hop": 0}, {"softness": 0}, {"fade": -1}, {"window": 0}):
         with pytest.raises(ValueError):
             denoise(sine(50), RATE, **settings)
 
@@ -154,7 +153,7 @@ def test_filters_have_butterworths_response_twice_and_no_delay(function, kind):
 def test_filters_leave_silence_and_refuse_odd_cutoffs():
     assert not low_pass(torch.zeros(1, 100), RATE, 100).any()
     for cutoff in (0, 500, 600):
-        with pytest.raises(ValueError, match="half the rate"):
+        with pytest.raises(ValueError, match="critical frequencies"):
             high_pass(sine(50), RATE, cutoff)
 
 
@@ -172,48 +171,6 @@ def test_a_separator_is_made_of_a_separator():
     expected = denoise(high_pass(0.5 * sound, RATE, 20), RATE, softness=0.5)
     assert list(estimates) == ["vocals", "accompaniment"]
     assert estimates["vocals"].equal(expected) and estimates["accompaniment"].equal(0.5 * sound)
-    with pytest.raises(ValueError, match="there is no source 'drums'"):
-        Postprocessed(halves, {"drums": [denoise]})(sound, RATE)
-
-
-# ---- the multichannel Wiener filter ------------------------------------------------------------------------------
-
-
-def spectrum(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.complex(*torch.randn(2, *shape, generator=generator, dtype=torch.float64))
-
-
-def test_with_one_channel_it_is_the_wiener_filter_of_the_powers():
-    first = spectrum(2, 1, 5, 7)
-    mixture = spectrum(1, 5, 7, seed=1)
-    powers = first.abs().square()
-    expected = powers / powers.sum(0) * mixture
-    torch.testing.assert_close(multichannel_wiener(first, mixture), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_estimates_add_up_to_the_mixture_even_where_a_source_is_silent():
-    first = spectrum(3, 2, 4, 6)
-    first[0] = 0
-    first[:, :, 1] = 0
-    mixture = spectrum(2, 4, 6, seed=1)
-    torch.testing.assert_close(multichannel_wiener(first, mixture, iterations=2).sum(0), mixture)
-
-
-def test_sources_from_different_directions_are_told_apart_by_them():
-    """Two sources panned to two places: rough first estimates suffice, as the mixing matrix can be inverted."""
-    sources = spectrum(2, 3, 200)  # (sources, bins, frames)
-    panning = torch.tensor([[1.0, 0.2], [0.3, 1.0]], dtype=torch.complex128)  # [source, channel]
-    images = panning[:, :, None, None] * sources[:, None]
-    mixture = images.sum(0)
-    rough = 0.75 * images + 0.25 * images.flip(0)
-
-    def sdr(estimates):
-        return 10 * torch.log10(images.abs().square().sum() / (estimates - images).abs().square().sum()).item()
-
-    assert sdr(rough) < 13
-    assert sdr(multichannel_wiener(rough, mixture, iterations=1)) > sdr(rough) + 3
-    assert sdr(multichannel_wiener(images, mixture)) > 50
 
 
 # ---- Separators around others, and many steps at once --------------------------------------------------------------
@@ -249,7 +206,7 @@ def song_with_a_pause():
     """Two seconds of a voice that is silent in the second one, over a band; 1,000 Hz."""
     voice, band = noise(1, 2000, 0.1), noise(1, 2000, 0.1, seed=1)
     voice[:, 1000:] = 0
-    return Track.from_waveforms("song", RATE, {"vocals": voice, "accompaniment": band})
+    return track_of("song", RATE, {"vocals": voice, "accompaniment": band})
 
 
 def test_the_level_in_pauses_is_that_of_the_estimate_over_the_mixture_there():

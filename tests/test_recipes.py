@@ -26,6 +26,7 @@ from helpers.training import fit
 torch.set_num_threads(1)
 
 RATE = 16_000
+TINY = {"width": 8, "code": 4, "dropout": 0}
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +41,11 @@ def folder(tmp_path_factory):
 
 def small(folder, name="small.safetensors", **options):
     options = {"epochs": 2, "steps": 2, "batch_size": 2, "seconds": 0.2, "device": "cpu", **options}
-    options["arguments"] = options.get("arguments", {"hidden": 4, "layers": 1})
-    return recipes.train("source-lstm", folder / "songs", folder / name, **options)
+    options["arguments"] = options.get("arguments", TINY | {"hidden": 4})
+    return recipes.train("mir1k-lstm", folder / "songs", folder / name, **options)
 
 
-def command(folder, *more, model="source-lstm", data="songs", name="none.safetensors"):
+def command(folder, *more, model="mir1k-lstm", data="songs", name="none.safetensors"):
     length = ["--epochs", "2", "--steps", "3", "--batch-size", "4", "--seconds", "0.25"]
     where = ["--data", str(folder / data), "-o", str(folder / name), "--device", "cpu", "--seed", "2"]
     return ["train", model, *length, *where, *more]
@@ -98,7 +99,7 @@ def work(folder):
         run_of_points(functools.partial(points, batch_size=7))
     except UserError as error:
         refusal = str(error)
-    status = main(command(folder, "--set", "hidden=6", "layers=1", name="two.safetensors"))
+    status = main(command(folder, "--set", "hidden=6", "width=8", "code=4", "dropout=0", name="two.safetensors"))
     outcome = {"weights": weights, "history": history, "epochs": epochs, "refusal": refusal, "status": status}
     torch.save(outcome, folder / f"rank{rank}.pt")
     sys.stdout.flush()
@@ -143,7 +144,7 @@ def test_the_first_process_leads_and_slices_are_equal(two):
 
 def test_the_command_trains_alike_in_one_process_and_in_two(two, folder, monkeypatch, capsys):
     monkeypatch.setattr(training, "precision", lambda device: "no")
-    assert main(command(folder, "--set", "hidden=6", "layers=1", name="one.safetensors")) == 0
+    assert main(command(folder, "--set", "hidden=6", "width=8", "code=4", "dropout=0", name="one.safetensors")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("epoch 2/2  train")]) == 1
     assert len(re.findall(r"^epoch \d/2 ", two[1], re.M)) == 2  # from one process alone
@@ -197,8 +198,8 @@ def test_training_starts_from_a_checkpoint(folder):
         torch.testing.assert_close(model.state_dict()[name], value, atol=1e-6, rtol=0)
     with pytest.raises(UserError, match="start.safetensors brings the arguments of its model: leave out --set"):
         small(folder, start=start)
-    with pytest.raises(UserError, match="start.safetensors holds a SourceLSTM, not the WaveUNet asked for"):
-        recipes.make_model("wave-unet", {}, start)
+    with pytest.raises(UserError, match="start.safetensors holds a LSTMNet, not the DeepUNet asked for"):
+        recipes.make_model("deep-unet", {}, start)
 
 
 def test_what_cannot_be_trained_is_refused_in_one_sentence(folder, capsys):
@@ -212,15 +213,14 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(folder, capsys):
     missing[missing.index("--data") + 1] = "mir1k"
     cases = {
         "there is no model 'nosuch' to train: take one of feedforward": command(folder, model="nosuch"),
-        "'source-lstm' cannot be made with {'nosuch': 1} (": command(folder, "--set", "nosuch=1"),
-        "'source-lstm' cannot be made with {'n_fft': 3}": command(folder, "--set", "n_fft=3"),
+        "'mir1k-lstm' cannot be made with {'nosuch': 1} (": command(folder, "--set", "nosuch=1"),
+        "'mir1k-lstm' cannot be made with {'n_fft': 3}": command(folder, "--set", "n_fft=3"),
         "unknown corpus": command(folder, data="nosuch"),
         "MIR-1K is not in": missing,
         f"{folder}/taken.safetensors cannot be written (Is a direc": command(folder, name="taken.safetensors"),
         f"{folder}/a file/x.safetensors cannot be written": command(folder, name="a file/x.safetensors"),
-        "'mask-unet' cannot be made with {'width': 0}": command(folder, "--set", "width=0", model="mask-unet"),
-        "training needs more memory than": command(folder, "--batch-size", "100000000"),
-        "'source-lstm' cannot be made with {'sample_rate': 0}": command(folder, "--set", "sample_rate=0"),
+        "'deep-unet' cannot be made with {'width': 0}": command(folder, "--set", "width=0", model="deep-unet"),
+        "'mir1k-lstm' cannot be made with {'sample_rate': 0}": command(folder, "--set", "sample_rate=0"),
         "'vocals' is silent in every training track of silent": command(folder, data="silent"),
         "training needs more memory": command(folder, "--seconds", "90000000"),
     }  # fmt: skip
@@ -241,7 +241,7 @@ def test_a_seed_that_numpy_does_not_take_is_a_usage_error(folder, seed, capsys):
 
 @pytest.mark.parametrize("sources", [(), ("vocals", "accompaniment"), ("vocals", "drums", "bass", "other")])
 def test_a_corpus_must_have_the_sources_of_the_model(monkeypatch, sources):
-    model, _ = recipes.make_model("source-lstm", {"hidden": 4, "sources": ["a", "b"]})
+    model, _ = recipes.make_model("mir1k-lstm", TINY | {"sources": ["a", "b"]})
     corpus = make(names=sources or ("vocals",))
     corpus = corpus if sources else corpus.regroup({})
     monkeypatch.setattr(recipes, "load_corpus", lambda *given, **options: corpus)
@@ -253,9 +253,7 @@ DEEP = {"width": 4, "n_fft": 128, "hop_length": 32}
 SMALL = {
     "music-vae": {"width": 4, "latent": 2}, "feedforward": {"width": 8, "code": 4, "n_fft": 512, "hop_length": 256},
     "lstm": {"width": 8, "code": 4, "hidden": 4, "n_fft": 512, "hop_length": 256},
-    "mir1k-lstm": {"width": 8, "code": 4, "hidden": 4}, "source-lstm": {"hidden": 4},
-    "unet": {"width": 2}, "mask-unet": {"width": 2}, "wave-unet": {"width": 2, "levels": 4},
-    "band-split": {"features": 8, "blocks": 1}, "deep-unet": DEEP, "deep-unet-songs": DEEP, "deep-unet-stems": DEEP,
+    "mir1k-lstm": TINY, "deep-unet": DEEP, "deep-unet-songs": DEEP, "deep-unet-stems": DEEP,
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from audio_models import Broken, Identity, SwapSides, noise, register
+from audio_models import Broken, Identity, noise, register
 from torch import nn
 
 from helpers.checkpoints import save_checkpoint
@@ -29,15 +29,14 @@ def folders(tmp_path, monkeypatch):
 # ---- a model as a Separator --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["each", "joint"])
-def test_the_identity_is_exact_for_any_length_and_channels(mode):
+def test_the_identity_is_exact_for_any_length_and_channels():
     for channels, frames in itertools.product((1, 2, 3, 6), (1, 7999, 8000, 8001, 33_333)):
-        wave, model = noise(channels, frames), Identity(8000, channels=mode)
+        wave, model = noise(channels, frames), Identity(8000)
         estimates = ModelSeparator(model, "cpu", chunk=1.5, overlap=0.2)(wave, 8000)
         assert list(estimates) == ["vocals", "accompaniment"]
         torch.testing.assert_close(estimates["vocals"], 0.75 * wave)
         torch.testing.assert_close(estimates["accompaniment"], 0.25 * wave)
-        assert {shape[:2] for shape in model.seen} == {(1, 1 if mode == "each" else 2)}
+        assert {shape[:2] for shape in model.seen} == {(1, 1)}
         assert all(8000 <= shape[2] <= 12_000 for shape in model.seen)
 
 
@@ -53,15 +52,6 @@ def test_resampling_keeps_what_the_model_can_hear_in_time(rate):
     wave = (torch.sin(2 * torch.pi * 440 * times) * torch.hann_window(3 * rate, dtype=torch.float64)).float()[None]
     found = ModelSeparator(Identity(8000, parts=(1.0, 0.0)), "cpu")(wave, rate)["vocals"]
     assert (found - wave).square().mean() < 1e-6 * wave.square().mean()  # one sample off: 1e-3
-
-
-def test_left_and_right_are_seen_together_by_a_joint_model_only():
-    wave = noise(2, 20_000)
-    found = ModelSeparator(SwapSides(channels="joint"), "cpu")(wave, 8000)
-    assert torch.equal(found["vocals"], wave.flip(0)) and torch.equal(found["accompaniment"], wave)
-    wave = noise(3, 9000)
-    found = ModelSeparator(SwapSides(channels="joint"), "cpu")(wave, 8000)["vocals"]
-    torch.testing.assert_close(found, wave[[1, 0, 2]])
 
 
 @pytest.mark.parametrize("rate", [8000, 44_100])
@@ -89,8 +79,6 @@ def test_bad_waveforms_and_models_are_refused():
     for wrong in ({"sources": ("../../x",)}, {"sources": ()}, {"sources": ("a", "a")}, {"sample_rate": 1}):
         with pytest.raises(UserError, match="odd sources"):
             ModelSeparator(Identity(**wrong), "cpu")
-    with pytest.raises(UserError, match="'each' or 'joint'"):
-        ModelSeparator(Identity(channels="both"), "cpu")
 
 
 # ---- by name -----------------------------------------------------------------------------------------------------
@@ -108,9 +96,7 @@ def test_a_model_is_found_by_its_files_name_its_own_name_or_its_path(folders, tm
     assert load_separator(tmp_path / "elsewhere.safetensors", "cpu", chunk=2.0).chunk == 22_050
 
 
-def test_untrained_unknown_and_unfit_models_are_one_sentence_with_a_remedy(folders, tmp_path):
-    with pytest.raises(UserError, match=r"'lstm' is not trained yet.*python -m report run 03_mask_models_lstm.ipynb"):
-        load_separator("lstm")
+def test_unknown_and_unfit_models_are_one_sentence_with_a_remedy(folders, tmp_path):
     with pytest.raises(UserError, match=r"no model 'unheard': choose one of .*repet-sim.*or give the path"):
         load_separator("unheard")
     with pytest.raises(UserError, match="there is no checkpoint .*absent.safetensors"):
@@ -165,10 +151,6 @@ def test_a_gpu_gets_several_chunks_at_a_time():
     found = separate(wave, 8000)
     assert {shape[0] for shape in model.seen} == {8, 6}  # chunks times channels: seven chunks in two batches
     torch.testing.assert_close(found["vocals"], 0.75 * wave)
-    model = SwapSides(channels="joint")
-    separate = ModelSeparator(model, "cpu", chunk=1.0, overlap=0.1)
-    separate.batch = 4
-    torch.testing.assert_close(separate(noise(3, 50_000), 8000)["vocals"], noise(3, 50_000)[[1, 0, 2]])
 
 
 def test_the_rest_gets_all_that_the_others_leave_above_the_models_band_too():

@@ -3,21 +3,18 @@
 import pytest
 import torch
 from audio_models import Identity, noise
+from toy_corpus import track_of
 
-from helpers.data.tracks import Track
 from helpers.runtime import UserError
-from helpers.separation import BASELINES, FixedEqualiser, ModelSeparator, Postprocessed, WienerRefined, high_pass
-from helpers.separation.every_speed import EverySpeed
+from helpers.separation import BASELINES, EverySpeed, FixedEqualiser, ModelSeparator
+from helpers.separation.postprocess import Postprocessed, high_pass
 
 RATE = 8000
 OTHERS = {  # {name: function of the true sources that returns a Separator}
     "network, each channel": lambda sources: ModelSeparator(Identity(RATE, tuple(sources)), "cpu"),
-    "network, both channels": lambda sources: ModelSeparator(
-        Identity(RATE, tuple(sources), "joint"), "cpu", add_up=True
-    ),
+    "network, added up": lambda sources: ModelSeparator(Identity(RATE, tuple(sources)), "cpu", add_up=True),
     "every speed": lambda sources: EverySpeed(ModelSeparator(Identity(RATE, tuple(sources)), "cpu"), (0, 1)),
-    "fixed equaliser": lambda sources: FixedEqualiser([Track.from_waveforms("one", RATE, sources)]),
-    "refined": lambda sources: WienerRefined(ModelSeparator(Identity(RATE, tuple(sources)), "cpu")),
+    "fixed equaliser": lambda sources: FixedEqualiser([track_of("one", RATE, sources)]),
     "post-processed": lambda sources: Postprocessed(
         ModelSeparator(Identity(RATE, tuple(sources)), "cpu"), {"a": [lambda wave, rate: high_pass(wave, rate, 100)]}
     ),
@@ -62,7 +59,7 @@ def test_what_is_no_waveform_is_refused():
     sources = {"a": noise(2, 1000, seed=1), "b": noise(2, 1000, seed=2)}
     bad = sources["a"].clone()
     bad[1, 7] = torch.inf
-    for name in (name for name in MAKE if name not in ("every speed", "refined")):
+    for name in (name for name in MAKE if name != "every speed"):
         separate = MAKE[name](sources)
         with pytest.raises(UserError, match="NaN or infinity"):
             separate(bad, RATE)

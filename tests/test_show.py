@@ -81,7 +81,7 @@ def test_spectrograms_that_do_not_fit_their_window_are_refused(values):
 def test_curves_keep_their_colours_and_are_named_once():
     x = np.arange(4)
     plots = {"left": ("Hz", "dB", {"a": (x, x), "b": (x, 2 * x)}), "right": ("s", "dB", {"b": (x, -x), "bass": (x, x)})}
-    fig = show.line_plots(plots, marks={2: "here"}, legend="window")
+    fig = show.line_plots(plots, marks={2: "here"})
     left, right = fig.axes
     assert left.get_xlabel() == "Hz" and right.get_xlabel() == "s" and left.get_title(loc="left") == "left"
     assert left.lines[1].get_color() == right.lines[0].get_color() != left.lines[0].get_color()
@@ -125,12 +125,6 @@ def test_a_heatmap_prints_its_values_and_leaves_empty_cells_empty():
     assert (axes.get_ylabel(), axes.get_xlabel(), bar.get_ylabel()) == ("digit", "garment", "PSNR in dB")
     colours = {text.get_text(): text.get_color() for text in axes.texts}
     assert (colours["−20.0"], colours["30.0"]) == ("white", "black")
-
-
-def test_groups_of_points_lie_where_they_say_and_have_a_legend():
-    axes = show.scatter({"a": [(0, 1), (2, 3)], "b": [(4, 5)]}, "x", "y").axes[0]
-    np.testing.assert_array_equal(axes.collections[0].get_offsets(), [[0, 1], [2, 3]])
-    assert texts(axes.get_legend().get_texts()) == ["a", "b"]
 
 
 def test_names_beside_points_do_not_cover_each_other():
@@ -197,12 +191,6 @@ def test_skips_of_a_drawing_are_level_and_make_a_u():
     assert boxes[2][3] < boxes[1][1] == boxes[3][1]  # what it skips lies below
     for one, other in zip(boxes, boxes[1:], strict=False):
         assert one[2] <= other[0] or one[1] > other[3] or one[3] < other[1]  # no box covers another
-
-
-@pytest.mark.parametrize("skip", [(3, 1), (1, 9)])
-def test_skips_that_lead_nowhere_are_refused(skip):
-    with pytest.raises(ValueError, match="leads backwards or nowhere"):
-        show.blocks(UNET, skips=[skip])
 
 
 def test_what_is_handed_on_stands_above_its_arrow_between_the_boxes():

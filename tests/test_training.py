@@ -202,12 +202,6 @@ def test_as_many_batches_as_steps(drawn):
         fit(Climber(), climb, numbers(drawn), epochs=1, steps=3)
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(0, 3), (2, 0)])
-def test_nothing_to_do_is_refused(epochs, steps):
-    with pytest.raises(UserError, match="at least 1 epoch of 1 step"):
-        fit(Climber(), climb, numbers(3), epochs=epochs, steps=steps)
-
-
 def test_no_validation_batch_is_refused():
     with pytest.raises(UserError, match="the validation split gives no batch: add validation tracks"):
         fit(Climber(), climb, lambda split, generator: range(2) if split == "train" else (), epochs=1, steps=2)

@@ -1,7 +1,6 @@
 """The Wave-U-Net: interpolation that shifts nothing, and the paper's sizes."""
 
 import numpy as np
-import pytest
 import torch
 from audio_models import noise
 
@@ -30,8 +29,3 @@ def test_the_papers_channels():
     assert [layer[0].weight.shape[0] for layer in model.down] == [24 * level for level in range(1, 13)]
     assert model.centre[0].weight.shape == (312, 288, 15)
     assert model.up[0][0].weight.shape == (288, 312 + 288, 5) and model.last.weight.shape == (1, 25, 1)
-
-
-def test_even_convolutions_are_refused():
-    with pytest.raises(ValueError, match="odd sizes"):
-        WaveUNet(down=14)

@@ -21,11 +21,10 @@ def stub_streams(monkeypatch, waves, tmp_path):
     """Let the five streams of every .stem.mp4 be these waveforms, as ffmpeg would unpack them."""
     unpacked = []
 
-    def unpack(path, count, cache_dir=None):
+    def unpack(path, stream):
         unpacked.append(path.name)
-        for number, wave in enumerate(waves):
-            audio.write_audio(tmp_path / "unpacked" / f"{number}.wav", wave, RATE)
-        return [tmp_path / "unpacked" / f"{number}.wav" for number in range(count)]
+        audio.write_audio(tmp_path / "unpacked" / f"{stream}.wav", waves[stream], RATE)
+        return tmp_path / "unpacked" / f"{stream}.wav"
 
-    monkeypatch.setattr(decoding, "unpack_streams", unpack)
+    monkeypatch.setattr(decoding, "unpack_stream", unpack)
     return unpacked

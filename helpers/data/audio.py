@@ -1,11 +1,10 @@
 """Audio files in and out: any format, rate and number of channels; by parts; resampled, down-mixed and cached.
 
-Waveforms are float32 tensors (channels, time), full scale at 1.0. helpers.data.decoding says which program reads what.
-Resampling is soxr's HQ setting: on one core it takes a third of the time of torchaudio's default filter and keeps
-aliases below -140 dB, where that one lets -17 dB through near the edge of the band; and it streams, so that
-converting a file takes the same memory whatever its length.
+Waveforms are float32 tensors (channels, time), full scale at 1.0. Resampling is soxr's HQ setting: a third of the time
+of torchaudio's default filter, aliases below -140 dB (there up to -17 dB).
 """
 
+import contextlib
 import errno
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from helpers.data.decoding import cached, cut_short, open_sound
 from helpers.runtime import UserError, write_atomically
 
 LEAD = 1 << 14  # samples that an MP3 decoder needs after a jump until it is right again
-BLOCK = 1 << 20  # samples of a channel converted at a time
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,11 @@ def audio_shape(path):
     """Return the Shape of an audio file without reading its samples, but the last; errors as read_audio's."""
     with open_sound(path) as file:
         if file.format in ("FLAC", "MP3"):  # only their headers say how long they are
-            try:
+            end = []
+            with contextlib.suppress(soundfile.SoundFileError):
                 file.seek(file.frames - 1)
-                there = len(file.read(1))
-            except soundfile.SoundFileError:
-                there = 0
-            if not there:
+                end = file.read(1)
+            if not len(end):
                 raise UserError(cut_short(path, "its end is missing"))
         return Shape(file.samplerate, file.channels, file.frames)
 
@@ -60,35 +57,23 @@ def read_audio(path, start=0, frames=None):
         if start < 0 or frames < 0 or start + frames > file.frames:
             raise IndexError(f"{path} has {file.frames} samples: {start} to {start + frames} is not inside")
         lead = min(start, LEAD) if file.format == "MP3" else 0
-        return _next_samples(file, path, lead + frames, start - lead)[:, lead:], file.samplerate
-
-
-def _next_samples(file, path, frames, start=None):
-    """Return `frames` samples of an open file, the next or those from `start`; see read_audio for what it refuses."""
-    try:
-        if start is not None:
-            file.seek(start)
-        samples = file.read(frames, dtype="float32", always_2d=True)  # (time, channels)
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{path} cannot be read as audio ({_reason(error)}): get it again") from error
-    if len(samples) < frames:
-        missing = (frames - len(samples)) / file.samplerate
-        raise UserError(cut_short(path, f"{missing:.2f} s are missing"))
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path} holds samples that are no finite numbers: export it again")
-    return torch.from_numpy(np.ascontiguousarray(samples.T))
-
-
-def _reason(error):
-    """Return what libsndfile complains about, without the file's name."""
-    return str(error).split(": ", 1)[-1].rstrip(".")
+        try:
+            file.seek(start - lead)
+            samples = file.read(lead + frames, dtype="float32", always_2d=True)[lead:]  # (time, channels)
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{path} cannot be read as audio ({error.error_string}): get it again") from error
+        if len(samples) < frames:
+            raise UserError(cut_short(path, f"{(frames - len(samples)) / file.samplerate:.2f} s are missing"))
+        if not np.isfinite(samples).all():
+            raise UserError(f"{path} holds samples that are no finite numbers: export it again")
+        return torch.from_numpy(np.ascontiguousarray(samples.T)), file.samplerate
 
 
 def write_audio(path, waveform, sample_rate, subtype="PCM_16"):
     """Write a waveform (channels, time) to `path`, in the format its ending names; it is there whole or not at all.
 
-    `subtype` is soundfile's: 'PCM_16' (clips beyond full scale), 'FLOAT' (exact), ...
-    Raises UserError if the waveform holds NaN or infinity, or if the file cannot be written.
+    subtype: soundfile's, 'PCM_16' (clips beyond full scale), 'FLOAT' (exact), ... Raises UserError for NaN or infinity,
+    or if the file cannot be written.
     """
     if not torch.isfinite(waveform).all():
         raise UserError(f"{path} is not written: its samples are no finite numbers; check what they were computed from")
@@ -104,8 +89,8 @@ def _write(path, write):
     def content(file):
         try:
             write(file.name)
-        except soundfile.SoundFileError as error:  # write_atomically() names the file and the remedy
-            raise OSError(errno.ENOSPC, _reason(error)) from error
+        except soundfile.LibsndfileError as error:  # write_atomically() names the file and the remedy
+            raise OSError(errno.ENOSPC, error.error_string) from error
 
     write_atomically(path, content)
 
@@ -154,31 +139,17 @@ def to_channels(waveform, channels):
 def converted(path, sample_rate, mono=False):
     """Return the path of a file's version at `sample_rate`: `path` itself if it has that rate, else a cached copy.
 
-    The copy (32-bit float WAV, down-mixed if `mono`, which saves space) is made once, block by block, and appears only
-    when it is whole; it is made anew when the file's time or size changed. Raises UserError as read_audio does, or if
-    the cache cannot be written.
+    The copy (32-bit float WAV, down-mixed if `mono`) is made once, and anew when the file's time or size changed.
+    Raises UserError as read_audio does, or if the cache cannot be written.
     """
     path = Path(path)
-    with open_sound(path) as source:
-        if source.samplerate == sample_rate:
+    with open_sound(path) as file:
+        if file.samplerate == sample_rate:
             return path
-        target = cached("converted", path, sample_rate, mono)
-        if not target.exists():
-            _write(target, lambda name: _convert(source, path, name, sample_rate, mono))
+    target = cached("converted", path, sample_rate, mono)
+    if not target.exists():
+        waveform, rate = read_audio(path)
+        samples = resample(to_mono(waveform) if mono else waveform, rate, sample_rate).T.numpy()  # (time, channels)
+        # RF64 is WAV without its limit of 4 GB.
+        _write(target, lambda name: soundfile.write(name, samples, sample_rate, "FLOAT", format="RF64"))
     return target
-
-
-def _convert(source, path, target, sample_rate, mono):
-    """Write what is left of an open audio file to the file `target`, at another rate, down-mixed if `mono`."""
-    channels = 1 if mono else source.channels
-    stream = soxr.ResampleStream(source.samplerate, sample_rate, channels)
-    missing = resampled_length(source.frames, source.samplerate, sample_rate)
-    # RF64 is WAV without its limit of 4 GB.
-    with soundfile.SoundFile(target, "w", sample_rate, channels, "FLOAT", format="RF64") as out:
-        for start in range(0, source.frames, BLOCK):
-            frames = min(BLOCK, source.frames - start)
-            samples = to_channels(_next_samples(source, path, frames), channels).T.contiguous().numpy()
-            samples = stream.resample_chunk(samples, last=start + frames == source.frames)[:missing]
-            out.write(samples)
-            missing -= len(samples)
-        out.write(np.zeros((missing, channels), np.float32))

@@ -18,12 +18,10 @@ SILENT = 1e-6  # -120 dB: an excerpt below this loudness is silence
 class AudioData(Dataset):
     """Names of audio files to spectrograms of one size, ready for a DataLoader: (1, bins, frames), float32.
 
-    A file longer than `seconds` is cut, a shorter one is followed by silence. The levels are those of all models of
-    music here (deep_unet.levels_of): decibels over white noise as loud as the excerpt, -60 dB and below is 0, +20 dB is
-    1 and seldom passed; silence is 0. The chain is that of the class AudioData in Rajabi, "Variational
-    Auto Encoder, Part 2" (2024), whose text leaves hop, length and normalisation open: resample to 44.1 kHz, STFT of
-    512 samples, amplitude to decibels, normalise. An item depends on its file alone, so that any number of workers may
-    load them; it raises UserError, with the file's name, if that is missing, unreadable, empty or holds NaN.
+    A file longer than `seconds` is cut, a shorter one is followed by silence. The chain is that of the class AudioData
+    in Rajabi, "Variational Auto Encoder, Part 2" (2024), which leaves hop, length and normalisation open: resample to
+    44.1 kHz, STFT of 512 samples, amplitude to decibels, normalise. Here these are decibels over white noise as loud as
+    the excerpt (deep_unet.levels_of): -60 dB and below is 0, +20 dB is 1 and seldom passed. Errors as read_audio's.
     """
 
     def __init__(self, files, seconds=3.0, hop_length=256):
@@ -51,8 +49,8 @@ class AudioData(Dataset):
 def mixture_files(corpus, seconds=3.0, limit=None, folder=BUILD / "excerpts"):
     """Return the files that hold the mixtures of a corpus, the first `limit` of them.
 
-    Where the mixtures are no files of their own, as those of songs made by code, each is cut into excerpts of so many
-    seconds, which are written to `folder` as WAV and may be deleted at any time. Raises UserError if that fails.
+    Mixtures that are no files of their own, as those of songs made by code, are cut into excerpts of so many seconds,
+    which are written to `folder` as WAV.
     """
     files = []
     for track in corpus:

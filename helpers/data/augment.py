@@ -1,16 +1,13 @@
-"""More singers from few: tracks played faster or slower, and voices whose resonances move while their pitch stays.
+"""More singers from few: tracks played faster or slower, voices with other vocal tracts, random equalisers.
 
-Tapes played faster move pitch, resonances (formants) and tempo together. A shorter vocal tract has higher formants, but
-the pitch is the vocal folds' and stays: speech recognisers learn from few speakers with tracts stretched at random
-(Jaitly and Hinton, 2013). Both in turn give voices of any pitch with any tract. Random equalisers, last, stand for
-other microphones and other mixes.
+Tapes played faster move pitch, resonances (formants) and tempo together. A shorter vocal tract has higher formants at
+the same pitch: speech recognisers learn from few speakers with tracts stretched at random (Jaitly and Hinton, 2013).
 """
 
 from dataclasses import dataclass, replace
 
 import torch
 
-from helpers.data.tracks import FileStem, MemoryStem
 from helpers.stft import STFT
 
 SEMITONES = (-3.0, -1.5, 0.0, 1.5, 3.0)
@@ -26,27 +23,26 @@ FLOOR = 1e-4  # of the segment's largest magnitude: what lies lower does not ben
 
 @dataclass(frozen=True, eq=False)
 class FasterStem:
-    """A stem at one sample rate, taken for one at another: pitch, formants and tempo change together."""
+    """A stem at one sample rate, taken for one at another: pitch, formants and tempo change together.
 
-    stem: FileStem | MemoryStem
+    It has the interface of tracks.FileStem.
+    """
+
+    stem: object
     sample_rate: int
 
     @property
     def shape(self):
-        """The audio.Shape at the rate it is taken for."""
         return replace(self.stem.shape, sample_rate=self.sample_rate)
 
     def read(self, start, frames):
-        """Return the part (channels, frames) that begins at `start`."""
         return self.stem.read(start, frames)
 
     def at(self, sample_rate, mono):
-        """Return the same stem at another rate, or down-mixed."""
         rate = round(self.stem.sample_rate * sample_rate / self.sample_rate)
         return FasterStem(self.stem.at(rate, mono), sample_rate)
 
     def version(self):
-        """Return a text that changes with the stem, and with the rate it is taken for."""
         return repr((self.stem.version(), self.sample_rate))
 
 
@@ -57,9 +53,8 @@ def transposed(track, semitones):
     def faster(stems):
         return tuple(FasterStem(stem, track.sample_rate) for stem in stems)
 
-    stems = {source: faster(group) for source, group in slower.stems.items()}
-    name = f"{track.name} {semitones:+g}"
-    return replace(slower, name=name, sample_rate=track.sample_rate, stems=stems, mix=faster(slower.mix))
+    stems, mix = {source: faster(group) for source, group in slower.stems.items()}, faster(slower.mix)
+    return replace(slower, name=f"{track.name} {semitones:+g}", sample_rate=track.sample_rate, stems=stems, mix=mix)
 
 
 def at_speeds(corpus, semitones=SEMITONES):

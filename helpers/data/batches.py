@@ -1,9 +1,8 @@
 """Tracks to batches: a corpus as 16-bit integers, random segments of it for training, fixed ones for validation.
 
-load_samples() reads a corpus once: into memory where it fits, else into a memory-mapped file, of which the system keeps
-in memory what is in use. (10 hours of four stereo stems at 44.1 kHz are 25 GB on the disk; training on them needs
-little more memory than a batch.) Where a GPU has room, the samples are copied there once, and all that is left to send
-for a batch is where its segments begin: cutting, scaling and mixing are then done on the GPU.
+load_samples() reads a corpus once: into memory where it fits, else into a memory-mapped file (10 hours of four stereo
+stems at 44.1 kHz are 25 GB). Where a GPU has room, it is copied there once: all that is left to send for a batch is
+where its segments begin.
 """
 
 import collections
@@ -33,45 +32,35 @@ ON_GPU = 4_000_000_000  # bytes of samples that may lie on a GPU: a T4 has four 
 class Samples:
     """All waveforms of a corpus as 16-bit integers, one track after another.
 
-    values: int16 (sources, channels, time); of a corpus without sources, its mixtures as if they were one source.
-    starts, lengths: int64 (tracks,), where in `values` a track lies. scales: float32 (tracks,), what to multiply it by.
-    active: int64 (sources, blocks + 1), how many of the first blocks of `block` samples are not silent.
-
     Only `values` may lie on a GPU; all else stays on the CPU, where segments are drawn.
     """
 
     name: str
     sources: tuple
     sample_rate: int
-    values: torch.Tensor
-    starts: torch.Tensor
-    lengths: torch.Tensor
-    scales: torch.Tensor
-    active: torch.Tensor
+    values: torch.Tensor  # int16 (sources, channels, time); the mixtures, as one source, of a corpus without sources
+    starts: torch.Tensor  # int64 (tracks,), where in `values` a track begins
+    lengths: torch.Tensor  # int64 (tracks,)
+    scales: torch.Tensor  # float32 (tracks,), what to multiply a track by
+    active: torch.Tensor  # int64 (sources, blocks + 1), how many of the first blocks of `block` samples are not silent
     block: int
     in_memory: bool
-    copies: dict = field(default_factory=dict, repr=False)
+    copies: dict = field(default_factory=dict, repr=False)  # {device: the same there}
 
     def __str__(self):
         sources, channels, _ = self.values.shape
         hours = float(self.lengths.sum()) / self.sample_rate / 3600
-        where = "in memory" if self.in_memory else "in a memory-mapped file"
-        return (
-            f"{self.name}: {len(self.lengths)} tracks, {hours:.2f} h, {sources} source(s), {channels} channel(s), "
-            f"{self.sample_rate:,} Hz: {self.values.numel() * 2 / 1e6:,.0f} MB as 16-bit integers {where}"
-        )
+        what = f"{len(self.lengths)} tracks, {hours:.2f} h, {sources} source(s), {channels} channel(s)"
+        size = f"{self.values.numel() * 2 / 1e6:,.0f} MB {'in memory' if self.in_memory else 'in a file'}"
+        return f"{self.name}: {what}, {self.sample_rate:,} Hz: {size}"
 
     def to(self, device):
-        """Return the same with `values` on a device, a copy kept for all that ask; or itself, where they do not fit.
-
-        An Apple GPU shares the CPU's memory: nothing is copied there.
-        """
+        """Return the same with `values` on a device, a copy kept for all that ask; or itself, where they do not fit."""
         device = torch.device(device)
-        if device.type in (self.values.device.type, "mps"):
+        too_large = device.type == "cuda" and 2 * self.values.numel() > ON_GPU
+        if too_large or device.type in (self.values.device.type, "mps"):  # an Apple GPU shares the CPU's memory
             return self
         if device not in self.copies:
-            if device.type == "cuda" and 2 * self.values.numel() > ON_GPU:
-                return self
             self.copies[device] = replace(self, values=self.values.to(device))
         return self.copies[device]
 
@@ -98,9 +87,8 @@ def load_samples(corpus, device="cpu", in_memory=IN_MEMORY):
     """Read a Corpus, whose tracks have one sample rate, into Samples, on `device` where they fit there.
 
     Mono tracks are doubled where others are stereo. A track's scale is full scale, or its peak where that is higher,
-    so that nothing clips; rounding to 16 bits leaves noise at -98 dB. What takes more than `in_memory` bytes goes to a
-    file in the cache, made once for the same files and settings. Samples that were read already are only moved.
-
+    so that nothing clips. What takes more than `in_memory` bytes goes to a file in the cache, made once for the same
+    files and settings. Samples that were read already are only moved.
     Raises UserError if the tracks' sample rates differ, or if something cannot be read or written.
     """
     if isinstance(corpus, Samples):
@@ -196,19 +184,18 @@ class SegmentSampler:
         seconds: length of a segment; shorter tracks are followed by silence.
         batch_size: segments in a batch.
         generator: a torch.Generator of the CPU that the caller owns; it is advanced by one number per batch, so that
-            the batches are the same whatever `workers` and `device`, and a run resumes exactly from its saved state.
-        device: where batches are put together; the samples are copied there once, where they fit.
+            a run resumes exactly from its saved state, whatever `workers` and `device`.
+        device: where batches are put together.
         remix: probability that a segment mixes sources of different songs, each from a place of its own.
         gain_db: each source is made louder or softer by up to so many decibels.
-        workers: threads that read ahead, for samples in a memory-mapped file on a slow disk; 0 is right in memory.
+        workers: threads that read ahead, for samples in a memory-mapped file on a slow disk.
 
-    The mixture is the sum of the sources (float32, may exceed full scale). A corpus without sources gives its mixtures,
-    and an empty tensor of sources.
+    The mixture is the sum of the sources. A corpus without sources gives its mixtures, and an empty tensor of sources.
     """
 
     swap = 0.5  # probability that a source's left and right are swapped, where there are two channels
     # Probability that a segment in which a source is silent throughout is kept rather than drawn again: models need
-    # some silence to learn what it is, and real songs have more than is useful. (What a song never has does not count.)
+    # some silence, and real songs have more than is useful. (What a song never has does not count.)
     keep_silent = 0.1
 
     def __init__(self, corpus, seconds, batch_size, generator, device="cpu", *, remix=0.5, gain_db=6.0, workers=0):
@@ -304,7 +291,7 @@ def _ahead(work, items, workers):
 def sequential_segments(track, seconds=2.0):
     """Yield (mixture (channels, time), sources (sources, channels, time)) of a Track, segment after segment.
 
-    Together the segments cover the track once; the last one is filled up with silence. Only one is in memory at a time.
+    Together the segments cover the track once; the last one is filled up with silence.
     """
     frames = round(seconds * track.sample_rate)
     for start in range(0, track.frames, frames):
@@ -314,11 +301,10 @@ def sequential_segments(track, seconds=2.0):
 
 
 def fixed_batches(corpus, seconds=2.0, batch_size=16, device="cpu", limit=None):
-    """Yield (mixture, sources) batches, shaped as SegmentSampler's, of all of a corpus, without augmentation.
+    """Yield (mixture, sources) batches, shaped as SegmentSampler's, of all of a Corpus or its Samples, unchanged.
 
-    The segments cover every track once, the last one of each filled up with silence, so that the last batch may be
-    smaller. `corpus` is a Corpus or its Samples. With a `limit`, that many segments are taken, evenly spread over all
-    of them: always the same.
+    The segments cover every track once, the last one of each filled up with silence; the last batch may be smaller.
+    With a `limit`, that many segments are taken, evenly spread over all of them: always the same.
     """
     samples = load_samples(corpus, device)
     frames = round(seconds * samples.sample_rate)

@@ -26,24 +26,18 @@ MUSDB_SPLIT = "train but for the 14 usual validation songs; where none of these 
 
 @dataclass(frozen=True)
 class Kind:
-    """A corpus by name.
-
-    title: its name. folders: what its folder may be called, the first for a download; '.' is the data folder itself.
-    layout: where files lie in it. listing: the function that lists its tracks. about: how it is split, what it is for.
-    count: tracks of a complete copy (None: any number), of which some are called as `names` says. stand_in: the name of
-    a folder that has its layout but other, or fewer, tracks. archive: None where there is nothing to download.
-    """
+    """A corpus by name."""
 
     title: str
-    folders: tuple
-    layout: str
-    listing: Callable
-    about: str
+    folders: tuple  # what its folder may be called, the first for a download; '.' is the data folder itself
+    layout: str  # where files lie in it
+    listing: Callable  # lists its tracks
+    about: str  # how it is split, what it is for
     sources: tuple = STEMS
-    archive: Archive | None = None
-    count: int | None = None
-    names: tuple = ()
-    stand_in: str = "multitrack-{count} ({title} layout)"
+    archive: Archive | None = None  # None where there is nothing to download
+    count: int | None = None  # tracks of a complete copy; None: any number
+    names: tuple = ()  # of some of these
+    stand_in: str = "multitrack-{count} ({title} layout)"  # name of a folder of its layout with other, or fewer, tracks
 
 
 KINDS = {
@@ -115,14 +109,12 @@ def load_corpus(name, split="train", data_dir=None, sample_rate=None, mono=False
     """Return one split ('train', 'validation' or 'test') of a corpus.
 
     Args:
-        name: a key of KINDS, however spelt; 'embedded'; the path of a folder with such a corpus, or with songs:
-            FOLDER/<song>/<source>.wav (or flac, ogg, mp3), with subfolders train, validation and test above the songs
-            (without these: 'all', or 'train', of which every tenth validates); or several as 'a+b+c', see joined():
-            those without such a split are left out.
-        data_dir: the data folder, default runtime.data_dir().
-        sample_rate, mono: resample and down-mix the tracks; converted copies are kept in the cache.
+        name: a key of KINDS, however spelt; 'embedded'; the path of a folder with such a corpus, or with songs,
+            FOLDER/<song>/<source>.wav, perhaps below folders train, validation and test (without these: 'all', or
+            'train', of which every tenth validates); or several as 'a+b+c', see joined().
+        data_dir: the data folder, default runtime.data_dir(). sample_rate, mono: resample and down-mix the tracks.
         real: True refuses a corpus that is missing. Otherwise a warning says what takes its place: of songs with four
-            stems, MUSDB18's previews; else the embedded songs. Only what is smaller than UNASKED_MB is downloaded.
+            stems, MUSDB18's previews; else the embedded songs.
 
     Raises UserError for an unknown name or split, a folder that lacks files, or a missing corpus.
     """
@@ -141,8 +133,7 @@ def load_corpus(name, split="train", data_dir=None, sample_rate=None, mono=False
 def joined(name, *corpora):
     """Return a Corpus of all tracks of several, of one split and sample rate.
 
-    Where the sources differ, they become the vocals and the rest. Raises UserError for several sample rates, or where
-    that cannot be done.
+    Where the sources differ, they become the vocals and the rest. Raises UserError for several sample rates.
     """
     if len({frozenset(corpus.sources) for corpus in corpora}) > 1:
         corpora = [corpus.vocals_and_accompaniment() for corpus in corpora]
@@ -260,7 +251,7 @@ def _checked(name, there):
 def _own_folder(folder, split):
     """Return a split of a folder of the user's own songs."""
     inside = below(folder)
-    if len(inside) == 1 and inside[0].name not in SPLITS and any(path.is_dir() for path in below(inside[0])):
+    if len(inside) == 1 and inside[0].name not in SPLITS and below(inside[0], "*/"):
         folder = inside[0]  # one folder too deep
     parts = [part for part in SPLITS if (folder / part).is_dir()] or ["all"]
     hold_out = parts[0] in ("train", "all") and "validation" not in parts and split in ("train", "validation")
@@ -272,19 +263,19 @@ def _own_folder(folder, split):
     tracks = layouts.song_folder(there, split)
     if not tracks:
         raise UserError(f"{there} holds no songs: put folders of stems there")
-    different = list({frozenset(track.stems): track for track in tracks}.values())
-    if len(different) > 1:
-        have = " and ".join(f"'{track.name}' the sources {sorted(track.stems)}" for track in different[:2])
+    first = tracks[0]
+    if other := next((track for track in tracks if track.stems.keys() != first.stems.keys()), None):
+        have = " and ".join(f"'{track.name}' the sources {sorted(track.stems)}" for track in (first, other))
         raise UserError(f"in {folder}, song {have}: give all songs the same")
     if hold_out:
         tracks = layouts.with_validation([replace(track, split="train") for track in tracks], every=10)
-        about = f"every tenth song of {part} validates: "
-        about += ", ".join(track.name for track in tracks if track.split == "validation")
+        names = ", ".join(track.name for track in tracks if track.split == "validation")
+        about = f"every tenth song of {part} validates: {names}"
         tracks = [track for track in tracks if track.split == split]
         if not tracks:
             raise UserError(f"{there} holds one song, none is left to validate on: add songs, or {folder / split}")
-    sources = sorted(tracks[0].stems, key=lambda name: (STEMS.index(name) if name in STEMS else len(STEMS), name))
-    return Corpus(f"{folder.name} ({len(tracks)} songs)", split, tuple(tracks), tuple(sources), about)
+    sources = (*(name for name in STEMS if name in first.stems), *sorted(first.stems.keys() - set(STEMS)))
+    return Corpus(f"{folder.name} ({len(tracks)} songs)", split, tuple(tracks), sources, about)
 
 
 def embedded_corpus(name, split):

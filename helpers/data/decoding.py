@@ -1,31 +1,23 @@
 """Which program reads an audio file: libsndfile where it can read all of it, else ffmpeg, which unpacks it to WAV.
 
-open_sound() alone decides, by a file's content and not by its ending. libsndfile reads WAV, FLAC, OGG, MP3 and AIFF
-(torchaudio's own reader needs TorchCodec), ffmpeg everything else: M4A, videos, the .stem.mp4 files of MUSDB18, MP3
-files that do not say how long they are.
-
-What ffmpeg unpacks lies in the cache, build/cache, which may be deleted at any time (`make clean` does). Where the
-project's folder is read-only, a temporary folder takes its place, which is removed when the program ends.
+open_sound() alone decides, by a file's content and not by its ending. What ffmpeg unpacks lies in the cache,
+build/cache, which may be deleted at any time.
 """
 
-import contextlib
 import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
-import tempfile
 from pathlib import Path
 
 import soundfile
 
 from helpers import runtime
-from helpers.runtime import UserError
+from helpers.runtime import UserError, write_atomically
 
 # The first frame of an MP3 file that says how many frames and bytes it has; "Info" is Xing's for a constant rate.
 XING = rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0[\3\7\x0b\x0f](?P<frames>.{4})(?P<size>.{4})"
-VBRI = rb"\xff[\xe2-\xff].{34}VBRI.{6}(?P<size>.{4})(?P<frames>.{4})"
 # What libsndfile notes where a WAV, AIFF, AU, RF64 or W64 file ends before it should, in bytes or samples.
 NOTES = (
     r"^ *(?:data|SSND|Data Size|riff) *: (?P<promised>\d+) \(should be (?P<found>\d+)\)",
@@ -40,31 +32,25 @@ OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
 def open_sound(path):
     """Return a SoundFile of all that an audio file holds: of the file itself, or of what ffmpeg unpacked from it.
 
-    Raises UserError if the file is missing or empty, or if neither program can read it.
+    Raises UserError if the file is missing, empty or cut short, or if neither program can read it.
     """
     path = Path(path)
     try:
-        mode = path.stat().st_mode
         str(path).encode()
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give the audio files in it")
+        if path.exists() and not path.is_file():  # to open a pipe would wait for its other end
+            raise UserError(f"{path} is a pipe or a device: save it to a file first, and give that")
+        with open(path, "rb") as file:
+            is_ogg = file.read(4) == b"OggS"
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}: check its name") from error
-    except OSError as error:
-        raise UserError(f"{path} may not be read ({error.strerror}): check its name and its permissions") from error
-    except UnicodeEncodeError as error:
-        raise UserError(f"the name {str(path)!a} is not in UTF-8: rename the file") from error
-    if not os.access(path, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK):
-        raise UserError(f"{path} may not be read: change its permissions")
-    if stat.S_ISDIR(mode):
-        raise UserError(f"{path} is a folder: give the audio files in it")
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is a pipe or a device, which has no length: save it to a file first, and give that")
-    with open(path, "rb") as file:
-        beginning = file.read(512).lstrip().lower()
-    if beginning.startswith((b"<!doctype", b"<html")):
-        raise UserError(f"{path} is a web page, no audio: check the address and download it again")
-    if beginning.startswith(b"oggs"):
+    except (OSError, UnicodeEncodeError) as error:
+        reason = getattr(error, "strerror", None) or "its name is not in UTF-8"
+        raise UserError(f"{path} may not be read ({reason}): change its name or its permissions") from error
+    if is_ogg:
         _refuse_cut_ogg(path)
-    file = _open_with_libsndfile(path) or soundfile.SoundFile(unpack_streams(path)[0])
+    file = _open_with_libsndfile(path) or soundfile.SoundFile(unpack_stream(path))
     if file.frames <= 0:
         file.close()
         raise UserError(f"{path} holds no samples: record or download it again")
@@ -101,18 +87,15 @@ def cut_short(path, what):
     return f"{path} is cut short, {what}: get it again, or save what is there as a file of its own"
 
 
-def _there(found, promised):
-    return f"only {found:.1f} of {promised:.1f} s are there"
-
-
 def _refuse_cut(path, file):
     """Raise UserError if the header of an open file promises more samples than there are."""
-    found = [match for note in NOTES for match in re.finditer(note, file.extra_info, re.MULTILINE)]
-    for promised, there in ((int(match["promised"]), int(match["found"])) for match in found):
-        seconds = file.frames / file.samplerate
-        if promised not in UNKNOWN and (promised / max(1, there) - 1) * seconds > LEAST_MISSING:
-            file.close()
-            raise UserError(cut_short(path, _there(seconds, seconds * promised / max(1, there))))
+    for note in NOTES:
+        for match in re.finditer(note, file.extra_info, re.MULTILINE):
+            there, promised = file.frames / file.samplerate, int(match["promised"])
+            missing = there * (promised / max(1, int(match["found"])) - 1)  # seconds
+            if promised not in UNKNOWN and missing > LEAST_MISSING:
+                file.close()
+                raise UserError(cut_short(path, f"only {there:.1f} of {there + missing:.1f} s are there"))
 
 
 def _refuse_cut_ogg(path):
@@ -121,8 +104,8 @@ def _refuse_cut_ogg(path):
         file.seek(max(0, path.stat().st_size - OGG_PAGE))
         end = file.read()
     page = end[end.rfind(b"OggS") :]
-    sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    if len(page) < 27 + len(sizes) + sum(sizes) or len(page) < 27 + page[26]:
+    segments = (page + bytes(27))[26]  # their sizes follow
+    if len(page) < 27 + segments + sum(page[27 : 27 + segments]):
         raise UserError(cut_short(path, "it breaks off within a page of its data"))
 
 
@@ -134,9 +117,10 @@ def _mp3_end(path):
             start = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         file.seek(start)
         first = file.read(4096)
-    found = re.search(XING, first, re.DOTALL) or re.search(VBRI, first, re.DOTALL)
-    frames, size = (int.from_bytes(found[name], "big") if found else 0 for name in ("frames", "size"))
-    return start + found.start() + size if frames else None
+    found = re.search(XING, first, re.DOTALL)
+    if found and any(found["frames"]):
+        return start + found.start() + int.from_bytes(found["size"], "big")
+    return None
 
 
 # ---- ffmpeg ------------------------------------------------------------------------------------------------------
@@ -177,73 +161,43 @@ def cached(kind, path, *settings):
     return runtime.cache_dir() / kind / f"{path.stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def unpack_streams(path, count=1):
-    """Unpack the first `count` audio streams of a file to WAV, once; return their paths in the cache.
+def unpack_stream(path, stream=0):
+    """Return the WAV file in the cache that an audio stream of a file is unpacked to, once.
 
-    They have 24 bits, or are floats, where the streams are lossless and as deep; else 16 bits. The files appear
-    together, when all are whole. Raises UserError without ffmpeg, or if it fails on this file, as it does where there
-    are fewer streams.
+    It has 24 bits, or floats, where the stream is lossless and as deep; else 16 bits. Raises UserError without ffmpeg,
+    if it fails on this file, or if the file has no such stream or is cut short.
     """
     path = Path(path)
-    target = cached("unpacked", path, count)
-    names = [f"{stream}.wav" for stream in range(count)]
-    if target.exists():
-        return [target / name for name in names]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as folder:
-            part = Path(folder) / "streams"
-            part.mkdir()
-            output, (codecs, promised) = [], _described(path)
-            for stream, name in enumerate(names):
-                codec = codecs[stream] if stream < len(codecs) else "pcm_s16le"
-                output += ["-map", f"0:a:{stream}", "-c:a", codec, "-rf64", "auto", str(part / name)]
-            done = _run_ffmpeg(path, *output)
-            if done.returncode or not all((part / name).exists() for name in names):
-                raise UserError(_refusal(path, count, done.stderr))
-            if done.stderr:
-                _refuse_partial([part / name for name in names], path, promised, done.stderr)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                part.replace(target)
-    except OSError as error:
-        if not target.exists():
-            raise UserError(f"cannot unpack {path} ({error}): free disk space or choose another folder") from error
-    return [target / name for name in names]
+    target = cached("unpacked", path, stream)
+    if not target.exists():
+        write_atomically(target, lambda file: _unpack(path, stream, file.name))
+    return target
 
 
-def _described(path):
-    """Return what ffmpeg says of a file: ([a codec for each audio stream], the seconds that its header promises or 0).
-
-    A codec is the name of the one that holds the stream in WAV without loss, with 16 bits if it is lossy.
-    """
-    said = _run_ffmpeg(path, loglevel="info").stderr
-    deep = {r"^pcm_f|^wavpack.* fltp": "pcm_f32le", r" s32p?\b": "pcm_s24le"}
-    codecs = [
-        next((codec for sign, codec in deep.items() if re.search(sign, stream)), "pcm_s16le")
-        for stream in re.findall(r"Stream #.*: Audio: (.*)", said)
-    ]
-    length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
-    if not length or "Estimating duration" in said:
-        return codecs, 0.0
-    return codecs, 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3])
-
-
-def _refuse_partial(files, path, promised, complaints):
-    """Raise UserError if ffmpeg, which complained, unpacked less of a file than its header promises."""
-    there = max(soundfile.info(str(file)).duration for file in files)
-    if promised - there > LEAST_MISSING:
-        raise UserError(cut_short(path, _there(there, promised)))
-    if re.search(BROKEN_OFF, complaints) and not promised:
+def _unpack(path, stream, wav):
+    said = _run_ffmpeg(path, loglevel="info").stderr  # what the file is
+    about = [*re.findall(r"Stream #.*: Audio: (.*)", said), *[""] * (stream + 1)][stream]
+    codec = "pcm_s24le" if re.search(r" s32p?\b", about) else "pcm_s16le"
+    codec = "pcm_f32le" if re.search(r"^pcm_f|^wavpack.* fltp", about) else codec
+    done = _run_ffmpeg(path, "-map", f"0:a:{stream}", "-c:a", codec, "-rf64", "auto", "-f", "wav", "-y", wav)
+    if done.returncode:
+        raise UserError(_refusal(path, stream, done.stderr))
+    if not done.stderr:
+        return
+    there, length = soundfile.info(wav).duration, re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    if length and "Estimating duration" not in said:
+        promised = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3])
+        if promised - there > LEAST_MISSING:
+            raise UserError(cut_short(path, f"only {there:.1f} of {promised:.1f} s are there"))
+    elif re.search(BROKEN_OFF, done.stderr):
         raise UserError(cut_short(path, f"only {there:.1f} s of it are there"))
 
 
-def _refusal(path, count, complaints):
-    """Return the sentence for a file from which ffmpeg did not get `count` audio streams."""
-    no_stream = "matches no streams" in complaints
-    if no_stream and count == 1:
-        return f"{path} has no sound: give a file with an audio stream"
-    if no_stream:
-        return f"{path} has fewer than {count} audio streams: get the file again"
+def _refusal(path, stream, complaints):
+    """Return the sentence for a file from which ffmpeg did not get an audio stream."""
+    if "matches no streams" in complaints:
+        what = f"fewer than {stream + 1} audio streams" if stream else "no sound"
+        return f"{path} has {what}: give a file with sound, or get it again"
     if "No space left" in complaints:
         return f"cannot unpack {path} to {runtime.cache_dir()} (No space left on device): free disk space"
     reason = (complaints.strip().splitlines() or ["no reason given"])[-1].rpartition(": ")[2]

@@ -59,7 +59,7 @@ def fetch_archive(archive, target):
             check_space(part, sum(entry.file_size for entry in entries))
             content.extractall(part, entries)
         inner = part / target.name
-        os.replace(inner if [*part.iterdir()] == [inner] else part, target)
+        os.replace(inner if inner.is_dir() else part, target)
         packed.unlink()
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__

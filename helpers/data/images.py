@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
-from torch.nn import functional as F
 
 from helpers import runtime
 from helpers.data import embedded
@@ -31,8 +30,8 @@ DRAWN = {"train": (3_000, 1), "validation": (600, 2), "test": (600, 3)}  # count
 class ImageSet:
     """One split of digits and garments, not yet paired.
 
-    `digits` and `garments` are uint8 tensors (count, 28, 28); the labels are int64 tensors (count,), indices into
-    `digit_names` and `garment_names`. `embedded` is True where the images stand in for the real sets.
+    digits, garments: uint8 (count, 28, 28); their labels: int64 (count,), indices into digit_names and garment_names.
+    embedded: True where the images stand in for the real sets.
     """
 
     digits: torch.Tensor
@@ -61,9 +60,8 @@ def sets():
 def load_images(split):
     """Return the ImageSet of a split: 'train', 'validation' or 'test'.
 
-    MNIST and Fashion-MNIST are read from runtime.data_dir(), where they are downloaded to if need be; without a network
-    a warning says that the embedded set takes their place. The validation split is the last 5,000 of each set's 60,000
-    training images. Raises UserError for an unknown split, or where a file is damaged or cannot be written.
+    The files lie in runtime.data_dir(), where they are downloaded to if need be; without a network a warning says that
+    the embedded set takes their place. Raises UserError for an unknown split, or a file that is damaged.
     """
     if split not in FORMS:
         raise UserError(f"unknown split '{split}': take one of {', '.join(FORMS)}")
@@ -97,10 +95,7 @@ def on_disk(folder):
 
 
 def fetch_images(folder, train=True):
-    """Return torchvision's MNIST and FashionMNIST in a data folder; what is missing is downloaded and verified (43 MB).
-
-    Raises UserError if that fails, or if a file is damaged.
-    """
+    """Return torchvision's MNIST and FashionMNIST in a data folder, downloaded if need be; UserError if that fails."""
     try:
         return [data(folder, train=train, download=True) for data in sets()]
     except (OSError, EOFError, zlib.error, RuntimeError, ValueError, AssertionError) as error:
@@ -111,10 +106,7 @@ def fetch_images(folder, train=True):
 
 @functools.cache
 def embedded_images(split):
-    """Return a split of the embedded set: digits of load_digits, and garments drawn by code, as an ImageSet.
-
-    The digits come in 14 forms, each filled in by one person; a form belongs to one split alone.
-    """
+    """Return a split of the embedded ImageSet; a form of load_digits, filled in by one person, is in one split."""
     start, stop = FORMS[split]
     digits, labels = load_digits(return_X_y=True)
     garments, kinds = embedded.draw_garments(*DRAWN[split])
@@ -126,8 +118,7 @@ def enlarge(small):
     """Enlarge (count, 8, 8) images of [0, 1] to uint8 (count, 28, 28): smooth strokes of MNIST's size and contrast."""
     framed = np.pad(small, ((0, 0), (1, 1), (1, 1)))
     large = zoom(framed, (1, 2.4, 2.8), order=3, mode="grid-constant", grid_mode=True)  # (count, 24, 28)
-    inked = np.clip((large - 0.38) / 0.42, 0, 1)
-    strokes = inked * inked * (3 - 2 * inked)
+    strokes = np.clip((large - 0.38) / 0.42, 0, 1)
     return (255 * np.pad(strokes, ((0, 0), (2, 2), (0, 0)))).round().astype(np.uint8)
 
 
@@ -142,21 +133,10 @@ def gather_pairs(image_set, digit_index, garment_index):
     return (digit + garment) / 2, digit, garment
 
 
-def shifted(batch, most, generator):
-    """Return images (count, 1, height, width), each moved by up to `most` pixels each way; black moves in."""
-    count, _, height, width = batch.shape
-    offsets = torch.randint(2 * most + 1, (2, count, 1), generator=generator).to(batch.device)
-    rows, columns = (offsets[i] + torch.arange(size, device=batch.device) for i, size in enumerate((height, width)))
-    padded = F.pad(batch, (most,) * 4)[:, 0]
-    items = torch.arange(count, device=batch.device)[:, None, None]
-    return padded[items, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
-
-
 def fixed_pairs(image_set, count, seed=0):
     """Return (digit_index, garment_index), int64 (count,): the same pairs for the same seed, none of them twice.
 
-    Each image is taken equally often, give or take one: with as many pairs as images, once.
-    Raises UserError if there are not so many different pairs.
+    Each image is taken equally often, give or take one. Raises UserError if there are not so many different pairs.
     """
     digits, garments = len(image_set.digits), len(image_set.garments)
     if not 0 < count <= digits * garments:
@@ -172,20 +152,15 @@ class PairSampler:
     """Random pairs, mixed on the device that holds the images: batches of (mixture, digit, garment).
 
     `generator` is a torch.Generator of the CPU that the caller owns, so that the pairs are the same on every device and
-    a run resumes exactly from the generator's saved state. shift: each image is moved by up to so many pixels.
+    a run resumes exactly from the generator's saved state.
     """
 
-    def __init__(self, image_set, batch_size, generator, device="cpu", shift=0):
-        self.images = image_set.to(device)
-        self.batch_size, self.generator, self.shift = batch_size, generator, shift
+    def __init__(self, image_set, batch_size, generator, device="cpu"):
+        self.images, self.batch_size, self.generator = image_set.to(device), batch_size, generator
 
     def batches(self, steps):
         """Yield batches: mixture, digit and garment, each float32 (batch, 1, 28, 28) in [0, 1]."""
         sizes = len(self.images.digits), len(self.images.garments)
         for _ in range(steps):
             picks = (torch.randint(size, (self.batch_size,), generator=self.generator) for size in sizes)
-            mixture, digit, garment = gather_pairs(self.images, *picks)
-            if self.shift:
-                digit, garment = (shifted(images, self.shift, self.generator) for images in (digit, garment))
-                mixture = (digit + garment) / 2
-            yield mixture, digit, garment
+            yield gather_pairs(self.images, *picks)

@@ -52,8 +52,7 @@ def audio_files(folder):
 def with_validation(tracks, usual=(), by="song", every=5):
     """Return the tracks, some of the training ones made validation: the songs `usual`.
 
-    Where none of these is there, or no others, every `every`-th song takes their place, or with by='artist' every such
-    artist's songs, by name; at least one, unless there is one alone.
+    Where none of these is there, or no others, every `every`-th song takes their place, or every such artist's songs.
     """
     groups = {track.song: getattr(track, by) or track.song for track in tracks if track.split == "train"}
     chosen = groups.keys() & set(usual)
@@ -66,10 +65,7 @@ def with_validation(tracks, usual=(), by="song", every=5):
 
 
 def mir1k(folder):
-    """List MIR-1K: Wavfile/<singer>_<song>_<clip>.wav, 16 kHz, accompaniment on the left and voice on the right.
-
-    Over each clip both channels have the same energy, to about 0.1 dB, so that their sum is a mixture at 0 dB.
-    """
+    """List MIR-1K: Wavfile/<singer>_<song>_<clip>.wav, 16 kHz, accompaniment on the left and voice on the right."""
     tracks = []
     for path in below(folder / "Wavfile", "*.wav"):
         singer, _, rest = path.stem.partition("_")
@@ -121,12 +117,8 @@ def musdb18hq(folder):
 
 
 def stem_song(path, split, streams=STEM_STREAMS):
-    """Return the Track of a .stem.mp4 whose audio streams are the mixture and the stems, in the order of `streams`.
-
-    The mixture was compressed like the others, and mastered in some songs, so that it is only nearly their sum.
-    """
-    count = len(streams)
-    stems = {name: (FileStem(path, 44_100, stream=n, streams=count),) for n, name in enumerate(streams)}
+    """Return the Track of a .stem.mp4 with these audio streams; the mixture is only nearly the stems' sum."""
+    stems = {name: (FileStem(path, 44_100, stream=number),) for number, name in enumerate(streams)}
     mix = stems.pop("mixture")
     return song_track(path.name.removesuffix(".stem.mp4"), split, stems, mix)
 
@@ -181,18 +173,13 @@ def voices_and_bands(folder):
 
 
 def song_folder(folder, split=None):
-    """List a folder of songs: <song>/<source>.{wav,flac,ogg,mp3,...}, and <song>.stem.mp4; any names of sources.
+    """List a folder of songs: <song>/<source>.{wav,flac,ogg,mp3,...}, any names of sources, and <song>.stem.mp4.
 
     A file called as MIXTURE says is the mixture, else the sum of the sources is. Raises UserError for a song with two
     files of one name, with none, or with one that is the sum of others.
     """
-    tracks = []
-    for path in below(folder):
-        if path.name.endswith(".stem.mp4"):
-            tracks.append(stem_song(path, split, named_streams(path)))
-        elif path.is_dir():
-            tracks.append(user_song(path, split))
-    return tracks
+    packed = [stem_song(path, split, named_streams(path)) for path in below(folder, "*.stem.mp4")]
+    return [user_song(path, split) for path in below(folder, "*/")] + packed
 
 
 def named_streams(path):

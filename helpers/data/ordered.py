@@ -1,14 +1,11 @@
 """Songs in order, chunk after chunk, for models with a memory: truncated backpropagation through time.
 
 `batch_size` streams run through the songs side by side, each one song after another. The state that a model has after
-one chunk is what it begins the next one with, but gradients stop at the border: memory and time of a step are those of
-a chunk, while what the state remembers may be minutes old (Williams and Peng, 1990).
+one chunk is what it begins the next one with, but gradients stop at the border (Williams and Peng, 1990).
 
-Frames at a chunk's borders are those of the whole song. Each chunk comes with the samples that its first and last
-windows reach over, `stft.margin` frames' worth on both sides; the STFT's frames there, which see the zeros beyond,
-are dropped (MaskModel.analyse). So no frame is seen twice, and the frames of all chunks in a row are the STFT of the
-song, followed by silence up to the end of its last chunk. Only losses of waveforms see a border: half a window beside
-it is made of the frames on this side alone.
+Each chunk comes with the samples that its first and last windows reach over, `stft.margin` frames' worth on both sides;
+the STFT's frames there, which see the zeros beyond, are dropped (MaskModel.analyse). So the frames of all chunks in a
+row are the STFT of the song, followed by silence up to the end of its last chunk.
 """
 
 import torch
@@ -22,9 +19,8 @@ def ordered_batches(samples, stft, frames, batch_size, steps, generator=None, de
     Args:
         samples: the Samples of a mono corpus (helpers.data.batches.load_samples).
         stft: the model's. frames: of it in a chunk.
-        generator: a torch.Generator of the CPU, which shuffles the songs, again in every round, and lets the first one
-            of each stream begin somewhere in its middle, or songs' beginnings would be heard too often. None: songs in
-            their order, from their beginnings.
+        generator: a torch.Generator of the CPU, which shuffles the songs in every round, and lets the first one of each
+            stream begin somewhere in its middle. None: songs in their order, from their beginnings.
         remix: probability that a song's sources come from different songs, from the beginning of each.
         gain_db: each source of a song is made louder or softer by up to so many decibels, the same in all its chunks.
 

@@ -1,7 +1,6 @@
 """Track and Corpus: songs with their sources, read from disk only when asked for, and only the part asked for."""
 
 import functools
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,20 +14,20 @@ from helpers.runtime import UserError
 class FileStem:
     """A file with a waveform, or one channel of it, or one audio stream of a container such as a .stem.mp4.
 
-    `sample_rate` and `mono` say how it is wanted; the file itself may have any rate.
+    `sample_rate` and `mono` say how it is wanted; the file itself may have any rate. Other kinds of stems have the same
+    `sample_rate`, `shape`, `read`, `at` and `version`.
     """
 
     path: Path
     sample_rate: int
     channel: int | None = None
     stream: int | None = None
-    streams: int = 1
     mono: bool = False
 
     @functools.cached_property
     def file(self):
         """The audio file: `path` itself, or the stream unpacked from it."""
-        return self.path if self.stream is None else decoding.unpack_streams(self.path, self.streams)[self.stream]
+        return self.path if self.stream is None else decoding.unpack_stream(self.path, self.stream)
 
     @functools.cached_property
     def shape(self):
@@ -59,53 +58,17 @@ class FileStem:
 
 
 @dataclass(frozen=True, eq=False)
-class MemoryStem:
-    """A waveform (channels, time) that is in memory already."""
-
-    waveform: torch.Tensor
-    sample_rate: int
-
-    @property
-    def shape(self):
-        """The audio.Shape of the waveform."""
-        return audio.Shape(self.sample_rate, *self.waveform.shape)
-
-    def read(self, start, frames):
-        """Return the part (channels, frames) that begins at `start`."""
-        return self.waveform[:, start : start + frames]
-
-    def at(self, sample_rate, mono):
-        """Return the same stem at another rate, or down-mixed."""
-        waveform = audio.to_mono(self.waveform) if mono else self.waveform
-        return MemoryStem(audio.resample(waveform, self.sample_rate, sample_rate), sample_rate)
-
-    def version(self):
-        """Return a text that changes with the samples."""
-        return hashlib.sha256(self.waveform.contiguous().numpy().tobytes()).hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
 class Track:
-    """One song: its name, sample rate, sources and mixture, all sources with the same channels and length.
-
-    stems: {source: its stems, which are added up}. mix: the stems of the mixture; none if it is the sum of the sources.
-    song: what groups the clips of one song. longest: seconds that are taken of it, from its beginning; None: all.
-    """
+    """One song: its name, sample rate, sources and mixture, all sources with the same channels and length."""
 
     name: str
     sample_rate: int
-    stems: dict
-    mix: tuple = ()
+    stems: dict  # {source: its stems, which are added up}
+    mix: tuple = ()  # the stems of the mixture; none if it is the sum of the sources
     split: str | None = None
     artist: str | None = None
-    song: str | None = None
-    longest: float | None = None
-
-    @classmethod
-    def from_waveforms(cls, name, sample_rate, sources, **facts):
-        """Return a Track of waveforms in memory: {source: (channels, time)}."""
-        stems = {source: (MemoryStem(waveform, sample_rate),) for source, waveform in sources.items()}
-        return cls(name, sample_rate, stems, **facts)
+    song: str | None = None  # what groups the clips of one song
+    longest: float | None = None  # seconds that are taken of it, from its beginning; None: all
 
     @functools.cached_property
     def shape(self):
@@ -136,14 +99,11 @@ class Track:
         return {name: self.source(name) for name in self.stems}
 
     def source(self, name, start=0, frames=None):
-        """Return the waveform (channels, frames) of a source, or the part of it that begins at sample `start`.
-
-        Beyond the end of the track there is silence.
-        """
+        """Return the waveform (channels, frames) of a source from sample `start` on, with silence beyond its end."""
         return self._sum(self.stems[name], start, frames)
 
     def read_mixture(self, start=0, frames=None):
-        """Return the waveform (channels, frames) of the mixture, or the part of it that begins at sample `start`."""
+        """Return the waveform (channels, frames) of the mixture, from sample `start` on."""
         return self._sum(self.mix or self.all_stems, start, frames)
 
     def _sum(self, stems, start, frames):
@@ -171,18 +131,14 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """One split of a corpus: its tracks, which all have the same sources (none where only mixtures are known).
+    """One split of a corpus: its tracks, which all have the same sources (none where only mixtures are known)."""
 
-    name: what these tracks are, as a table should say it. about: how the split was made. embedded: True where songs
-    made by code stand in for recordings.
-    """
-
-    name: str
+    name: str  # what these tracks are, as a table should say it
     split: str
     tracks: tuple
     sources: tuple
-    about: str
-    embedded: bool = False
+    about: str  # how the split was made
+    embedded: bool = False  # True where songs made by code stand in for recordings
 
     def __len__(self):
         return len(self.tracks)
@@ -209,10 +165,7 @@ class Corpus:
         return replace(self, tracks=tracks, sources=tuple(groups))
 
     def vocals_and_accompaniment(self):
-        """Return the same corpus with two sources: the vocals, and everything else added up.
-
-        Raises UserError for a corpus without vocals.
-        """
+        """Return the same corpus with two sources: the vocals (UserError if none), and everything else added up."""
         if "vocals" not in self.sources:
             raise UserError(f"{self.name} has no source 'vocals', only {list(self.sources)}: take another corpus")
         rest = tuple(name for name in self.sources if name != "vocals")

@@ -6,13 +6,9 @@ those of all references (p). What p adds to t is interference, what e adds to p 
 
     SDR = |t|² / |e - t|²        SIR = |t|² / |p - t|²        SAR = |p|² / |e - p|²        (each as 10 log10, in dB)
 
-With 512 taps this is `mir_eval.separation.bss_eval_sources`, with one tap the gain-only variant of BSS Eval 2 that the
-older literature on singing voices reports.
-
-Why not mir_eval itself: it solves the least squares anew for each estimate, and a table of thirty methods on 825 clips
-would take most of an hour. The matrix of the problem depends on the references alone, so it is made and factorised
-once per track (toeplitz.py), and an estimate costs its correlations with the references only. The tests compare all
-this with mir_eval, to 0.0001 dB.
+With 512 taps this is `mir_eval.separation.bss_eval_sources`, to 0.0001 dB. That solves the least squares anew for each
+estimate; a table of thirty methods on 825 clips would take most of an hour. Their matrix depends on the references
+alone: here it is factorised once per track (toeplitz.py), and an estimate costs its correlations with the references.
 """
 
 from dataclasses import dataclass
@@ -46,8 +42,7 @@ class References:
     """The true sources of one track, prepared to score any number of estimates of them.
 
     Args:
-        references: `(sources, time)`, one channel per source. A GPU's tensors are scored on the GPU. About 10 bytes per
-            sample and source are kept.
+        references: `(sources, time)`, one channel per source. A GPU's tensors are scored on the GPU.
         taps: length of the allowed distortion filters in samples; 512 is BSS Eval 3, 1 is gain-only.
         names: the sources' names, for the error messages.
 
@@ -87,10 +82,9 @@ class References:
     def score(self, estimates, methods=None):
         """Score estimates of these references: `(sources, time)`, or `(methods, sources, time)` for many at once.
 
-        methods: the methods' names, for the error messages. Returns Scores, whose ratios have the shape of `estimates`
-        without its last dimension. Raises ValueError for a shape that does not fit the references (nothing is cropped:
-        an estimate that is some samples off scores badly without being bad), UserError, naming the source and the
-        method, for an estimate that holds NaN or infinity.
+        methods: their names, for the error messages. Returns Scores, whose ratios have the shape of `estimates` without
+        its last dimension. Raises ValueError for a shape that does not fit the references (nothing is cropped: an
+        estimate that is some samples off scores badly without being bad), UserError for NaN or infinity.
         """
         if estimates.dim() not in (2, 3) or estimates.shape[-2:] != self.shape:
             raise ValueError(
@@ -102,11 +96,9 @@ class References:
         norms = torch.linalg.vector_norm(estimates, dim=-1, dtype=torch.float64)  # (methods, sources)
         if not norms.isfinite().all():
             method, source = (~norms.isfinite()).nonzero()[0].tolist()
-            method = f" by method '{methods[method] if methods else method}'" if len(shape) == 2 else ""
-            raise UserError(
-                f"the estimate of source '{self.names[source]}'{method} holds NaN or infinity: "
-                f"a model that diverged must be trained again, with a lower learning rate, before it is scored"
-            )
+            which = f"source '{self.names[source]}' by method '{methods[method] if methods else method}'"
+            remedy = "train the model again, with a lower learning rate"
+            raise UserError(f"the estimate of {which} holds NaN or infinity: {remedy}")
         ratios = torch.full((3, *norms.shape), torch.nan, dtype=torch.float64)
         if self.active:
             energies = self._energies(estimates[:, self.active], norms[:, self.active])
@@ -119,9 +111,9 @@ class References:
     def _energies(self, estimates, norms):
         """estimates: (methods, active, time) -> |t|², |e - t|², |p - t|², |p|² and |e - p|²: (5, methods, active).
 
-        Projections are orthogonal, so all five follow from inner products and no projection need be made. As
-        differences of large numbers the small ones lose their digits: where the rounding may matter (ratios above some
-        70 dB, filters with huge coefficients), the projections are made, sample by sample.
+        Projections are orthogonal, so all five follow from inner products. As differences of large numbers the small
+        ones lose their digits: where that may matter (ratios above some 70 dB, filters with huge coefficients), the
+        projections are made, sample by sample.
         """
         products = self._correlate(estimates.flatten(0, 1)).unflatten(1, norms.shape)
         products = products.permute(3, 0, 1, 2)  # (taps, active references, methods, active estimates)

@@ -14,11 +14,10 @@ def mean_and_interval(values, weights=None, clusters=None):
 
     Args:
         values: one finite number per item.
-        weights: one positive number per item, such as its length; the mean is then that of the literature on MIR-1K,
-            where GNSDR, GSIR and GSAR are means weighted by length (Hsu and Jang 2010). None: all alike.
-        clusters: one label per item, such as its song or its singer. Whole clusters are resampled: the clips of one
-            singer resemble each other, so that an interval over clips would be too narrow for other singers. None: each
-            item by itself.
+        weights: one positive number per item, such as its length, as in GNSDR, GSIR and GSAR of the literature on
+            MIR-1K (Hsu and Jang 2010). None: all alike.
+        clusters: one label per item, such as its singer. Whole clusters are resampled: the clips of one singer resemble
+            each other, an interval over clips would be too narrow for other singers. None: each item by itself.
 
     The interval says how far other items (songs, singers) would move the mean, not how far another training would.
     Raises ValueError for unequal lengths or fewer than two items or clusters, UserError for a value that is not finite.

@@ -11,16 +11,15 @@ from helpers.runtime import UserError
 from helpers.stft import STFT
 
 
-def checked_pair(estimate, reference, name="the signals"):
+def checked_pair(estimate, reference):
     """Return both in float64 on the CPU; ValueError for unequal shapes or none, UserError for NaN or infinity."""
     if estimate.shape != reference.shape or not estimate.numel():
         shapes = f"{tuple(estimate.shape)} and {tuple(reference.shape)}"
-        raise ValueError(f"estimate and reference of {name} must share one non-empty shape, got {shapes}")
+        raise ValueError(f"estimate and reference must share one non-empty shape, got {shapes}")
     estimate, reference = (values.detach().cpu().double() for values in (estimate, reference))
     for kind, values in (("estimate", estimate), ("reference", reference)):
         if not values.isfinite().all():
-            remedy = "check what it was computed from; a model that diverged must be trained again"
-            raise UserError(f"the {kind} of {name} holds NaN or infinity: {remedy}")
+            raise UserError(f"the {kind} holds NaN or infinity: a model that diverged must be trained again")
     return estimate, reference
 
 
@@ -48,15 +47,13 @@ class SignalDifference:
 def signal_difference(estimate, reference):
     """The "signal difference" of Pourtorkan 2022 (chapter 4.2), in the time and in the time-frequency domain.
 
-    It is 0 for equal signals, after an answer on Stack Overflow "with modifications" that the report does not give. Its
-    table (about 790 to 1060) states neither formula nor scale and cannot be reproduced; ours is this one:
+    Its table (about 790 to 1060) states neither formula nor scale and cannot be reproduced; ours is this one:
 
         time        = Σ |e - s| / Σ |s|                over samples
         spectrogram = Σ ||E| - |S|| / Σ |S|            over the bins and frames of an STFT, window Hann
 
     The first sees phase and alignment, the second does not: both together tell a shifted estimate from a poor one.
-    estimate, reference: `(..., time)`. NaN where the reference is all zeros. As its table, average over songs by mean
-    and by median. Errors as checked_pair's.
+    estimate, reference: `(..., time)`. NaN where the reference is all zeros. Errors as checked_pair's.
     """
     estimate, reference = checked_pair(estimate, reference)
     stft = STFT(2048, 512)

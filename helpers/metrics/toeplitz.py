@@ -2,11 +2,8 @@
 
 The system is Σ_j Σ_l r_ij[k - l] x_j[l] = b_i[k] for sources i and taps k. Whittle's block form of Levinson's recursion
 (1963) finds the forward and backward predictors, and with them Gohberg and Heinig's formula (1974) applies the inverse
-in a few short FFTs.
-
-Why not Cholesky always: for two sources and 512 taps each solution costs several milliseconds, the FFTs a tenth of
-that. Why Cholesky at all: for an ill-conditioned matrix (pure tones, empty bands) rounding makes the recursion's
-inverse too rough to be refined.
+in a few short FFTs: a tenth of the time of Cholesky factors, which remain for ill-conditioned matrices (pure tones,
+empty bands), where rounding makes the recursion's inverse too rough to be refined.
 """
 
 import functools
@@ -79,9 +76,8 @@ class BlockToeplitz:
         """Solve by Cholesky factors, which are kept for the next call; never fails.
 
         A matrix that rounding has made indefinite (references that repeat each other, or with empty bands and no noise)
-        leaves some directions undetermined. mir_eval's LU factors fill them with rounding noise: there its SIR and SAR
-        move by decibels when the references are only scaled by 1.1. Here they get the little that iterated Tikhonov
-        regularisation leaves them, which the refinements undo for all the others.
+        leaves some directions undetermined, which mir_eval's LU factors fill with rounding noise. Here they get the
+        little that iterated Tikhonov regularisation leaves them, which the refinements undo for all the others.
         """
         matrix, scale, factor, refinements = self._factors
         b = b.transpose(0, 1).flatten(0, 1) * scale

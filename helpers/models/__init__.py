@@ -1,36 +1,25 @@
 """The architectures, one family a file, and the one protocol by which models and losses meet.
 
-Every model keeps its constructor's arguments in `model.arguments`, so that a checkpoint can rebuild it. Nothing in a
-model depends on a device: the STFT makes its window where the waveform lies, so that a model may also be built on
-torch's "meta" device and be given its weights afterwards.
+Every model keeps its constructor's arguments in `model.arguments`, so that a checkpoint can rebuild it, on torch's
+"meta" device: nothing in a model depends on a device.
 
 - An *image model* maps a mixture (batch, 1, height, width) in [0, 1] to its sources, or (ImageVAE) to a VAEOutput.
-- An *audio model* (AudioModel) maps waveforms (batch, channels, time) to (batch, sources, channels, time), of any
-  level and length. One with an STFT does so by `model.analyse(waveform)`, an Analysis: the mixture's spectrogram, the
-  estimates', the masks, the codes ..., all over one `scale`. Losses on spectrograms read that, and nothing else.
+- An *audio model* (AudioModel) maps waveforms (batch, 1, time) to (batch, sources, 1, time), of any level and length.
+  One with an STFT does so by `model.analyse(waveform)`, an Analysis, which is all that losses on spectrograms read.
 - A *loss* is `loss(model, batch, progress) -> {"loss": scalar, other terms to log}`. A batch of audio is (mixture,
   sources), as waveforms; what the estimates should be is `model.stft(sources) / analysis.scale.unsqueeze(1)`.
 - `MusicVAE.autoencode(levels)` is the VAE without its STFT, for data that consist of levels (BlindMusicLoss).
 """
 
 from helpers.models.audio_model import Analysis, AudioModel
-from helpers.models.band_split import SPEECH, BandSplitModel, band_sizes
-from helpers.models.deep_unet import DeepUNet, Stage, levels_of
+from helpers.models.band_split import BandSplitModel
+from helpers.models.deep_unet import DeepUNet
 from helpers.models.image_unet import ImageUNet, clip_to_feasible, feasible_interval
 from helpers.models.image_vae import ImageVAE, condition_on_mixture, reparameterise
-from helpers.models.mask_nets import (
-    EPSILON,
-    DenseDecoder,
-    DenseEncoder,
-    LSTMNet,
-    MaskModel,
-    SingleFrameNet,
-    SourceLSTM,
-    fit_statistics,
-)
+from helpers.models.mask_nets import LSTMNet, MaskModel, SingleFrameNet, SourceLSTM, fit_statistics
 from helpers.models.music_vae import MusicVAE
 from helpers.models.open_unmix import OpenUnmix
-from helpers.models.spectrogram_unet import DecoderBlock, MaskUNet, SpectrogramUNet, layer_table
+from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet
 from helpers.models.wave_unet import WaveUNet
 
 MODELS = (

@@ -14,10 +14,7 @@ QUIETEST = 1e-6  # -120 dB: a mixture below this level is not made louder, so th
 
 @dataclass
 class Analysis:
-    """What a model makes of a batch of mixtures, in time and frequency: all that a loss or a picture reads.
-
-    Everything was divided by `scale`. What the estimates should be is `model.stft(sources) / scale.unsqueeze(1)`.
-    """
+    """What a model makes of mixtures, over `scale`. Its aim is `model.stft(sources) / scale.unsqueeze(1)`."""
 
     spectrogram: torch.Tensor  # complex (batch, channels, bins, frames), of the mixture
     scale: torch.Tensor  # (batch, 1, 1, 1), the magnitude in every bin of white noise as loud as the mixture
@@ -44,22 +41,19 @@ def painted(spectrogram, scale, magnitudes, **more):
 
 
 class AudioModel(nn.Module):
-    """A network that separates: mixtures (batch, channels, time) -> estimates (batch, sources, channels, time).
+    """A network that separates: mixtures (batch, 1, time) -> estimates (batch, sources, 1, time).
 
-    A subclass with an STFT says in `analyse` what it makes of a mixture; one without overrides `forward`.
+    Every channel of a recording is a mixture of its own. A subclass says in `analyse` what it makes of it; one without
+    an STFT overrides `forward`.
 
     Args:
         sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples; None for a model without one.
         sources: names of what it gives, in order.
-        rest: one of them, which in separation gets all that the others leave of the mixture, at any sample rate: what
-            lies above half the model's own rate, too.
+        rest: one of them, which in separation gets all that the others leave of the mixture: what lies above half the
+            model's own rate, too.
 
-    A subclass adds its other arguments to `self.arguments`, plain values that a file can hold, so that
-    `type(model)(**model.arguments)` is a model of the same shape. The attribute `channels` is "each" for a model that
-    hears every channel of a recording by itself, or "joint" for one that hears left and right together.
+    A subclass adds its other arguments, plain values that a file can hold, to `self.arguments`.
     """
-
-    channels = "each"
 
     def __init__(self, sample_rate=16_000, n_fft=1024, hop_length=256, sources=VOICE, rest=None):
         super().__init__()
@@ -74,16 +68,13 @@ class AudioModel(nn.Module):
             self.stft = STFT(n_fft, hop_length)
 
     def level_of(self, waveform):
-        """(batch, channels, time) -> (batch, 1, 1): the loudness (root mean square) that a mixture is divided by."""
+        """(batch, 1, time) -> (batch, 1, 1): the loudness (root mean square) that a mixture is divided by."""
         peak = waveform.abs().amax(dim=(1, 2), keepdim=True).clamp_min(QUIETEST)
         loudness = peak * (waveform / peak).square().mean(dim=(1, 2), keepdim=True).sqrt()  # no square overflows
         return loudness.clamp_min(QUIETEST)
 
     def normalise(self, waveform):
-        """(batch, channels, time) -> the waveform over its level, and that level (batch, 1, 1).
-
-        So a louder mixture gives louder sources and nothing else, and no level is too much for a network's numbers.
-        """
+        """(batch, 1, time) -> the waveform over its level, and that level (batch, 1, 1)."""
         level = self.level_of(waveform)
         return waveform / level, level
 

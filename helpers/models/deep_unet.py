@@ -1,7 +1,4 @@
-"""A U-Net whose stages also look along all frequencies at once: strong for its few parameters.
-
-DeepUNet is the plain form, masks on a mixture; notebook 02's best VAE has the same body (helpers.models.music_vae).
-"""
+"""A U-Net whose stages also look along all frequencies at once; notebook 02's best VAE has the same body."""
 
 import torch
 from torch import nn
@@ -31,9 +28,9 @@ class AcrossFrequency(nn.Module):
     So a harmonic is seen together with those at all other bins, which small kernels do not reach.
     """
 
-    def __init__(self, channels, bins, reduction=8):
+    def __init__(self, channels, bins):
         super().__init__()
-        hidden = max(16, bins // reduction)
+        hidden = max(16, bins // 8)
         self.down, self.norm1 = nn.Linear(bins, hidden, bias=False), nn.BatchNorm2d(channels)
         self.up, self.norm2 = nn.Linear(hidden, bins, bias=False), nn.BatchNorm2d(channels)
 
@@ -61,9 +58,8 @@ class Stage(nn.Module):
 class DeepBody(nn.Module):
     """The levels of a mixture in, `width` features for every frame and every four bins out.
 
-    The spectrum is cut into four bands which are stacked as channels: a quarter of the bins costs a quarter of the
-    computing (Liu et al., 2020). Stages go down to an eighth of the size, to see a second of music at once, and back up
-    to keep the detail.
+    Four bands are stacked as channels, which costs a quarter of the computing (Liu et al., 2020). Stages go down to an
+    eighth of the size, to see a second of music at once, and back up to keep the detail.
     """
 
     bands, scales = 4, 4
@@ -101,12 +97,9 @@ class DeepBody(nn.Module):
 
 
 class DeepUNet(AudioModel):
-    """Masks on the mixture's spectrogram by a DeepBody and a softmax over the sources.
+    """Masks by a DeepBody and a softmax over the sources, which add up to 1: the estimates add up to the mixture.
 
-    The masks lie between 0 and 1 and add up to 1, so the estimates add up to the mixture.
-
-    Args:
-        width: channels at the finest scale. settings: AudioModel's.
+    width: channels at the finest scale. settings: AudioModel's.
     """
 
     def __init__(self, width=32, **settings):

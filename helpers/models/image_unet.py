@@ -30,10 +30,7 @@ def residual_stage(in_channels, out_channels, blocks):
 
 
 def feasible_interval(mixture):
-    """Return (low, high), the values the first source can have at each pixel of `mixture` = (a + b) / 2.
-
-    Both sources lie in [0, 1], so a = 2x - b lies between max(0, 2x - 1) and min(1, 2x).
-    """
+    """Return (low, high), what a source in [0, 1] can be at each pixel of `mixture` x = (a + b) / 2: a = 2x - b."""
     return (2 * mixture - 1).clamp(min=0), (2 * mixture).clamp(max=1)
 
 
@@ -48,8 +45,8 @@ def clip_to_feasible(mixture, sources):
 class ImageUNet(nn.Module):
     """Separate x = (a + b) / 2 into a and b (U-Net: Ronneberger, Fischer and Brox, 2015).
 
-    The last layer does not give the source itself, but where it lies between the two ends of the feasible interval. The
-    second source is what remains, so that the two outputs always add up to the mixture.
+    The last layer gives where the first source lies between the ends of its feasible interval. The second one is what
+    remains, so that both add up to the mixture.
 
     Args:
         channels: channels at each scale, finest first; each further scale halves height and width.
@@ -71,10 +68,7 @@ class ImageUNet(nn.Module):
         self.head = nn.Conv2d(channels[0], 1 if feasible else 2, 1)
 
     def forward(self, mixture):
-        """(batch, 1, height, width) in [0, 1] -> (batch, 2, height, width): first and second source, in [0, 1].
-
-        Height and width must be multiples of 2 ** (number of scales - 1).
-        """
+        """(batch, 1, height, width) in [0, 1] -> both sources (batch, 2, height, width), in [0, 1]."""
         h, skips = mixture, []
         for level, stage in enumerate(self.down):
             h = stage(F.max_pool2d(h, 2) if level else h)  # (batch, channels[level], height / 2^level, ...)

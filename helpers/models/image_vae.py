@@ -1,7 +1,6 @@
 """Variational autoencoders with two latent codes and two decoders: one mixture in, two sources out.
 
-The encoder reads the mixture x and gives a Gaussian for each code, q(z1, z2 | x). Decoder k turns its code into a
-Gaussian for every pixel of source k: a mean and a variance. The reconstructed mixture is the mean of both means.
+The encoder gives a Gaussian for each code, q(z1, z2 | x); decoder k a mean and a variance for every pixel of source k.
 """
 
 from typing import NamedTuple
@@ -27,10 +26,7 @@ class VAEOutput(NamedTuple):
 
 
 def code_gaussians(heads):
-    """Stack the four heads of an encoder, mean1, log_variance1, mean2, log_variance2, each (batch, *code).
-
-    Returns code_means and code_log_variances, each (batch, 2, *code), the latter kept within what exp() bears.
-    """
+    """Heads mean1, log_variance1, mean2, log_variance2 (batch, *code) -> means, log_variances (batch, 2, *code)."""
     mean1, log_variance1, mean2, log_variance2 = (head.float() for head in heads)
     log_variances = torch.stack((log_variance1, log_variance2), dim=1)
     return torch.stack((mean1, mean2), dim=1), log_variances.clamp(-12, 6)
@@ -44,15 +40,11 @@ def reparameterise(mean, log_variance):
 def condition_on_mixture(mixture, means, log_variances):
     """Return E[s1, s2 | s1 + s2 = 2x] and the variance left, for independent Gaussians s_k ~ N(mean_k, variance_k).
 
-    What the decoders' means leave unexplained is shared out in proportion to the variances, as by a Wiener filter:
+    What the means leave unexplained is shared out in proportion to the variances, as by a Wiener filter:
     ŝ_k = μ_k + v_k / (v_1 + v_2) · (2x - μ_1 - μ_2), and both sources keep the variance v_1·v_2 / (v_1 + v_2).
 
-    Args:
-        mixture: (batch, 1, height, width), x = (s1 + s2) / 2.
-        means, log_variances: (batch, 2, height, width).
-
-    Returns:
-        (sources (batch, 2, height, width), which add up to 2x; log_variance (batch, 1, height, width))
+    mixture x (batch, 1, height, width); means, log_variances (batch, 2, height, width) -> sources (batch, 2, height,
+    width), log_variance (batch, 1, height, width).
     """
     residual = 2 * mixture - means.sum(dim=1, keepdim=True)
     share = torch.softmax(log_variances, dim=1)  # v_k / (v_1 + v_2), at any size of the variances
@@ -105,10 +97,7 @@ class ConvEncoder(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(2 * width, latent, 1) for _ in range(4))
 
     def forward(self, mixture):
-        """(batch, 1, height, width) -> mean1, log_variance1, mean2, log_variance2: (batch, latent, height/2, width/2).
-
-        Height and width must be multiples of 4.
-        """
+        """(batch, 1, height, width), multiples of 4 -> four heads (batch, latent, height/2, width/2)."""
         h = self.middle(F.max_pool2d(self.fine(mixture), 2))
         overview = F.interpolate(self.coarse(F.max_pool2d(h, 2)), scale_factor=2)
         h = self.join(torch.cat((overview, h), dim=1))
@@ -132,10 +121,8 @@ class ConvDecoder(nn.Module):
 class ImageVAE(nn.Module):
     """A VAE that explains one mixture by two sources.
 
-    Args:
-        kind: "dense" (a vector for each code) or "conv" (a small map for each code).
-        latent: length of each code's vector, or channels of its map.
-        width: units of the hidden layers, or channels at the finest scale.
+    kind: "dense" (a vector for each code) or "conv" (a small map). latent: the vector's length, or the map's channels.
+    width: units of the hidden layers, or channels at the finest scale.
     """
 
     def __init__(self, kind="conv", latent=8, width=32):

@@ -1,8 +1,7 @@
-"""Mask models: a network reads the magnitudes of a mixture frame by frame and gives one mask per source.
+"""Mask models: a network reads the magnitudes s_t of a mixture frame by frame and gives one mask per source, m_t ⊙ s_t.
 
-v̂_t = m_t ⊙ s_t: a mask m_t in [0, 1] on the spectrum s_t of frame t, which keeps the mixture's phase. SingleFrameNet
-and LSTMNet follow homework 5 of ECE 277/477 Computer Audition, SourceLSTM the MIR-1K post (Huang et al., 2015). Inside
-the networks everything is (batch, frames, ...), which is what nn.Linear and nn.LSTM read.
+SingleFrameNet and LSTMNet follow homework 5 of ECE 277/477 Computer Audition, SourceLSTM the MIR-1K post (Huang et al.,
+2015). Inside the networks everything is (batch, frames, ...), which is what nn.Linear and nn.LSTM read.
 """
 
 import torch
@@ -20,17 +19,11 @@ class MaskModel(AudioModel):
     """What the mask models share: waveforms to features, outputs to masks.
 
     Args:
-        features: what the network reads of a frame:
-            "log": logarithms of the magnitudes, which show a soft harmonic beside a loud one (default);
-            "magnitude": the magnitudes themselves, as in the homework.
-            Either is standardised bin by bin once fit_statistics() has measured how.
-        masks: how outputs become masks that add up to one:
-            "sigmoid": one output, the first source's mask; the second source gets what is left (default);
-            "sum": one output per source, through a softmax;
-            "ratio": one output y_k per source, through a ReLU, and y_k / (y_1 + y_2 + ...).
-        level: what the mixture is divided by before the network reads it:
-            "rms": its root mean square (default), so that a louder mixture gives louder sources and nothing else;
-            "max": its largest sample, to the same end; "none": nothing.
+        features: what the network reads of a frame: "log", logarithms of the magnitudes, which show a soft harmonic
+            beside a loud one; or "magnitude", as in the homework. Standardised bin by bin after fit_statistics().
+        masks: how outputs become masks that add up to one: "sigmoid", of one output, the first of two sources' mask;
+            "sum", a softmax over one output per source; "ratio", ReLUs y_k / (y_1 + y_2 + ...).
+        level: what the mixture is divided by: "rms", its root mean square; "max", its largest sample; "none", nothing.
         settings: AudioModel's; by default the homework's, 32 kHz, n_fft 4096, hop_length 2048.
     """
 
@@ -79,8 +72,8 @@ class MaskModel(AudioModel):
     def analyse(self, waveform, state=None, margin=0):
         """(batch, 1, time) -> Analysis, of all frames but the first and last `margin`.
 
-        state: the Analysis's before, where these frames follow on those. What masks are made of, a subclass says in
-        forward_frames(magnitudes, state).
+        state: the Analysis's before, where these frames follow on those. A subclass has forward_frames(magnitudes,
+        state) -> masks (batch, sources, bins, frames), state.
         """
         spectrogram, scale = self.scaled_stft(waveform)  # complex (batch, 1, bins, frames)
         spectrogram = spectrogram[..., margin : spectrogram.shape[-1] - margin]
@@ -90,12 +83,10 @@ class MaskModel(AudioModel):
 
 @torch.no_grad()
 def fit_statistics(model, batches):
-    """Measure mean and standard deviation of every bin's feature over all frames of some batches; keep them in `model`.
+    """Measure mean and deviation of every bin's feature over batches (mixture (batch, 1, time), ...), in `model`.
 
-    batches: an iterable of (mixture (batch, 1, time), ...), training data.
-
-    A bin that hardly changes in them, such as one above the data's band, counts as changing by a tenth of what bins do
-    on average: divided by less, whatever a song to separate has there would be far too large.
+    A bin that hardly changes, such as one above the data's band, counts as changing by a tenth of what bins do on
+    average: divided by less, whatever a song to separate has there would be far too large.
     """
     count, total, squares = 0, 0.0, 0.0
     for mixture, *_ in batches:
@@ -178,10 +169,8 @@ class SingleFrameNet(MaskModel):
 
     Args:
         network: "dense", fully connected layers; "conv", convolutions along frequency.
-        width: units of the hidden layers, or channels; default 1024, or 32.
-        code: length of what the encoder gives, or channels of it; default 512, or 8.
-        dropout: probability that a hidden unit is left out in training.
-        settings: MaskModel's.
+        width, code: units of the hidden layers and length of the code, or channels of both; default: see NETWORKS.
+        dropout: probability that a hidden unit is left out in training. settings: MaskModel's.
     """
 
     def __init__(self, network="dense", width=None, code=None, dropout=0.0, **settings):
@@ -200,15 +189,13 @@ class SingleFrameNet(MaskModel):
 
 
 class LSTMNet(SingleFrameNet):
-    """SingleFrameNet with a memory: an LSTM reads the codes h_t; its outputs, beside the codes, go to the decoder.
+    """SingleFrameNet with a memory: an LSTM reads the codes (homework 5, figure 2).
 
-    The codes skip the LSTM, so that the model can do at least what the single-frame one does, and gradients have a
-    short way; fuse layers bring both back to a code's length (homework 5, figure 2).
+    Fuse layers bring its outputs and the codes, which skip it, back to a code's length.
 
     Args:
-        hidden: units of an LSTM layer, in each direction. layers: LSTM layers.
-        bidirectional: read the frames backwards as well; needs the whole song, or chunks of it.
-        settings: SingleFrameNet's and MaskModel's.
+        hidden: units of an LSTM layer, in each direction. layers: LSTM layers. bidirectional: read the frames backwards
+            as well. settings: SingleFrameNet's and MaskModel's.
     """
 
     def __init__(self, hidden=512, layers=1, bidirectional=False, **settings):
@@ -244,13 +231,7 @@ class LSTMNet(SingleFrameNet):
 class SourceLSTM(MaskModel):
     """An LSTM reads the frames; one fully connected layer with ReLU per source gives its amount y_k in each bin.
 
-    A masking layer makes masks y_k / (y_1 + y_2 + ...) of that ("Source Separation", the post on MIR-1K; the masking
-    layer is that of Huang, Kim, Hasegawa-Johnson and Smaragdis, 2015).
-
-    Args:
-        hidden, layers, bidirectional: as LSTMNet's.
-        dropout: probability that an output of an LSTM layer is left out in training.
-        settings: MaskModel's; by default 16 kHz, n_fft 1024, hop_length 256, masks "ratio", level "max".
+    hidden, layers, bidirectional, dropout: as LSTMNet's. settings: MaskModel's; by default the post's.
     """
 
     def __init__(self, hidden=320, layers=2, bidirectional=False, dropout=0.0, **settings):

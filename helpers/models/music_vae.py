@@ -1,8 +1,6 @@
-"""Variational autoencoders of music: one mixture in, a level for every bin of two sources out.
+"""Variational autoencoders of music: *levels* of a mixture in, levels of two sources out.
 
-What the networks read and write is the same quantity everywhere: *levels*, decibels scaled to about [0, 1]. The encoder
-reads the mixture's and gives a Gaussian for each of two codes; decoder k turns its code into the levels of source k.
-MusicVAE makes waveforms of them in one of three ways, from the simplest to the music form of notebook 01's idea.
+Levels are decibels scaled to about [0, 1] (deep_unet.levels_of). MusicVAE makes waveforms of them in one of three ways.
 """
 
 import math
@@ -34,10 +32,7 @@ class LevelsOutput(NamedTuple):
 
 
 class TwoSourceVAE(nn.Module):
-    """What the three VAEs share: encode, sample, decode twice, and take the mean for the mixture.
-
-    A subclass has encode(levels) -> mean1, log_variance1, mean2, log_variance2, and decode(codes, shape).
-    """
+    """What the three VAEs share; a subclass has encode(levels) -> four heads, and decode(codes, shape)."""
 
     def forward(self, levels):
         """Levels of a mixture (batch, 1, bins, frames) -> LevelsOutput."""
@@ -50,16 +45,15 @@ class TwoSourceVAE(nn.Module):
 
 
 class DenseVAE(TwoSourceVAE):
-    """Fully connected layers on a patch of `context` frames, for the frame in its middle.
+    """Fully connected layers on a patch of five frames, for the one in its middle.
 
-    A layer that is the same for every frame is a convolution over time whose channels are the bins: here one with a
-    kernel of `context` frames, and then kernels of one.
+    A layer that is the same for every frame is a convolution over time whose channels are the bins.
     """
 
-    def __init__(self, bins, latent, width, context=5):
+    def __init__(self, bins, latent, width):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv1d(bins, width, context, padding=context // 2), nn.ReLU(), nn.Conv1d(width, width, 1), nn.ReLU()
+            nn.Conv1d(bins, width, 5, padding=2), nn.ReLU(), nn.Conv1d(width, width, 1), nn.ReLU()
         )
         self.heads = nn.ModuleList(nn.Conv1d(width, latent, 1) for _ in range(4))
         self.decoders = nn.ModuleList(
@@ -128,10 +122,7 @@ class ConvVAE(TwoSourceVAE):
 
 
 class DeepVAE(TwoSourceVAE, DeepBody):
-    """An encoder that sees a second of music at once, and two light decoders that see nothing but their code.
-
-    Each code is a map with a cell for every frame and every four bins, `latent` numbers each.
-    """
+    """An encoder that sees a second of music at once; its codes are maps with a cell for every four bins."""
 
     def __init__(self, bins, latent, width):
         super().__init__(bins, width)
@@ -142,10 +133,7 @@ class DeepVAE(TwoSourceVAE, DeepBody):
         )
 
     def encode(self, levels):
-        """(batch, 1, bins, frames) -> mean1, log_variance1, mean2, log_variance2: (batch, latent, bins/4, frames).
-
-        Frames are filled up to a multiple of 8.
-        """
+        """(batch, 1, bins, frames) -> four heads (batch, latent, bins/4, frames filled up to a multiple of 8)."""
         h = self.features(levels)
         return [head(h) for head in self.heads]
 
@@ -162,13 +150,10 @@ class MusicVAE(AudioModel):
 
     Args:
         network: "dense", "conv" or "deep".
-        reading: what the two levels L_k of a bin are taken for.
-            "spectrogram": the magnitudes themselves, which get the mixture's phase;
-            "mask": magnitudes whose ratio is a mask, 10^(L1) / (10^(L1) + 10^(L2)) in decibels, on the mixture;
-            "wiener": standard deviations of two Gaussians, whose variances' ratio is the mask: a Wiener filter.
-        latent: length of a code's vector, or channels of its map.
-        width: units of the hidden layers, or channels at the finest scale.
-        settings: AudioModel's; decoder k gives source k.
+        reading: what the two levels of a bin are taken for: "spectrogram", the magnitudes themselves, which get the
+            mixture's phase; "mask", magnitudes whose ratio is a mask; "wiener", standard deviations of two Gaussians,
+            whose variances' ratio is the mask.
+        latent, width: as ImageVAE's. settings: AudioModel's; decoder k gives source k.
     """
 
     def __init__(self, network="deep", reading="wiener", latent=8, width=32, **settings):

@@ -1,8 +1,7 @@
 """Open-Unmix's architecture: three bidirectional LSTM layers on magnitudes give a mask (Stöter et al., 2019).
 
-As in the package: one network for each source; bins up to a limit are seen, all are masked; a learned shift and scale
-of every bin at both ends; the LSTM's output beside its input. Other than there, spectrograms are over the segment's
-level, and shift and scale begin at 0 and 1 instead of the training set's statistics.
+Other than in the package, spectrograms are over the segment's level, and the shift and scale of every bin begin at 0
+and 1 instead of the training set's statistics.
 """
 
 import torch
@@ -43,18 +42,15 @@ def over_features(norm, frames):
 
 
 class OpenUnmix(AudioModel):
-    """Open-Unmix for every source.
+    """A network for every source.
 
-    Args:
-        hidden: width of all layers, even; 512 in the package. layers: of the LSTM. dropout: between these.
-        settings: AudioModel's.
+    hidden: width of all layers, even; 512 in the package. layers: of the LSTM. dropout: between these. settings:
+    AudioModel's.
     """
 
     def __init__(self, hidden=512, layers=3, dropout=0.4, **settings):
         super().__init__(**settings)
         self.arguments |= {"hidden": hidden, "layers": layers, "dropout": dropout}
-        if hidden < 2 or hidden % 2:
-            raise ValueError(f"both directions of the LSTM share the width: {hidden} is not even")
         seen = min(self.stft.bins, round(HIGHEST / self.sample_rate * self.stft.n_fft) + 1)
         self.networks = nn.ModuleList(Unmixer(self.stft.bins, seen, hidden, layers, dropout) for _ in self.sources)
 

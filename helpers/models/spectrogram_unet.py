@@ -1,18 +1,14 @@
 """U-Nets on magnitude spectrograms: one that paints the sources' spectrograms, and one that masks the mixture's.
 
-SpectrogramUNet is the network of the source document, which has it from Oh, Kim and Yun (2018): every channel of the
-output is the magnitude spectrogram of a source. MaskUNet is that of Jansson et al. (2017): every channel is a mask.
-Both give their estimates the mixture's phase, and both see every channel of a recording by itself.
-
-Spectrograms are (batch, 1, bins, frames). Both networks pad them at their ends, to what can be halved often enough, and
-crop what they give: frame f of an estimate is frame f of the mixture, to the sample.
+Both pad their spectrograms (batch, 1, bins, frames) at the ends, to what can be halved often enough, and crop what they
+give: frame f of an estimate is frame f of the mixture, to the sample.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.audio_model import VOICE, AudioModel, masked, painted
+from helpers.models.audio_model import AudioModel, masked, painted
 from helpers.stft import crop_to, pad_to_multiple
 
 
@@ -53,31 +49,28 @@ class DecoderBlock(nn.Module):
 
 
 class SpectrogramUNet(AudioModel):
-    """The U-Net of the source document: the mixture's magnitudes in, those of k sources out.
+    """The U-Net of the source document, after Oh, Kim and Yun (2018): magnitudes in, those of k sources out.
 
-    Four encoder blocks, a centre of two convolutions, four decoder blocks, and a 1×1 convolution with ReLU that gives k
-    spectrograms. A segment of 2 s at 44.1 kHz has 1025×173 values, padded with zeros to 1040×176 = 16·(65×11) so that
-    four halvings leave no rest; the output is cropped to 1025×173 again. The document's segments are 2 s long
-    (ModelSeparator's `chunk`); the network takes any length. Nothing makes the estimates add up to the mixture.
+    A segment of 2 s at 44.1 kHz, the document's, has 1025×173 values, padded with zeros to 1040×176 = 16·(65×11) so
+    that four halvings leave no rest. Nothing makes the estimates add up to the mixture, whose phase they get.
 
     Args:
         width: channels of the first block, doubled in each; the document's 32 ends at 512 in the centre.
         dropout: part of the values that is left out in training, after each upsampling; the document does not say it.
-        sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples.
-        sources: names of the k sources, in the order of the output's channels.
+        settings: AudioModel's.
     """
 
     depth = 4  # times that bins and frames are halved
 
-    def __init__(self, width=32, dropout=0.2, sample_rate=44_100, n_fft=2048, hop_length=512, sources=VOICE):
-        super().__init__(sample_rate, n_fft, hop_length, sources)
+    def __init__(self, width=32, dropout=0.2, sample_rate=44_100, n_fft=2048, hop_length=512, **settings):
+        super().__init__(sample_rate, n_fft, hop_length, **settings)
         self.arguments |= {"width": width, "dropout": dropout}
         *widths, deepest = [width * 2**level for level in range(self.depth + 1)]  # 32, 64, 128, 256; 512 in the centre
         inputs = [1, *widths[:-1]]
         self.down = nn.ModuleList(EncoderBlock(*sizes) for sizes in zip(inputs, widths, strict=True))
         self.centre = two_convolutions(widths[-1], deepest)
         self.up = nn.ModuleList(DecoderBlock(2 * channels, channels, dropout) for channels in reversed(widths))
-        self.last = nn.Sequential(nn.Conv2d(width, len(sources), 1), nn.ReLU())
+        self.last = nn.Sequential(nn.Conv2d(width, len(self.sources), 1), nn.ReLU())
         # a ReLU that is 0 everywhere learns nothing more: let every output begin above it
         nn.init.constant_(self.last[0].bias, 0.5)
 
@@ -101,10 +94,7 @@ class SpectrogramUNet(AudioModel):
 
 @torch.no_grad()
 def layer_table(model, bins=1025, frames=173):
-    """Return the rows (block, input shape, output shape) of a SpectrogramUNet, as in the source document's table.
-
-    Shapes are texts, bins × frames × channels, of one silent spectrogram of that size, which goes through the model.
-    """
+    """Return the rows (block, input shape, output shape) of a SpectrogramUNet's table: bins × frames × channels."""
     names = {f"Convolutional block {number}": block for number, block in enumerate(model.down, 1)}
     names["Centre convolutional layers"] = model.centre
     for number, block in enumerate(model.up, 1):
@@ -135,12 +125,8 @@ def layer_table(model, bins=1025, frames=173):
 class MaskUNet(AudioModel):
     """The U-Net of Jansson et al. (2017): one sigmoid mask per source on the mixture's magnitudes.
 
-    Strided 5×5 convolutions with batch normalisation and leaky ReLU on the way down, their mirror image with ReLU, and
-    dropout in the first three, on the way up. The highest bin is left out, so that 512 can be halved, and gets the mask
-    of the one below it. In the paper there is one network per source, at 8192 Hz with a hop of 768 samples, which is
-    more than helpers.stft inverts: of the same transform, take 512 at most.
-
-    Each mask lies between 0 and 1; the masks of a bin need not add up to 1.
+    The highest bin is left out, so that 512 can be halved, and gets the mask of the one below it. In the paper there is
+    one network per source, at 8192 Hz. The masks of a bin need not add up to 1.
 
     Args:
         width: channels of the first layer, doubled in each. depth: layers on the way down, 6 in the paper.

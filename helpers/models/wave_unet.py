@@ -4,14 +4,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.audio_model import VOICE, AudioModel
+from helpers.models.audio_model import VOICE, AudioModel, check_choice
 
 
 def interpolated(x):
     """(batch, channels, time) -> (batch, channels, 2·time): x at the even samples, the means of neighbours between.
 
-    The last sample, which has no right neighbour, is repeated. Sample 2i stays sample i of `x`: nothing is shifted
-    against the skip connection, which was halved by taking every other sample.
+    The last sample is repeated. Nothing is shifted against the skip connection, which lost every other sample.
     """
     between = (x + torch.cat((x[..., 1:], x[..., -1:]), dim=-1)) / 2
     return torch.stack((x, between), dim=-1).flatten(-2)
@@ -25,37 +24,31 @@ def convolution(inputs, outputs, size):
 class WaveUNet(AudioModel):
     """Separates waveforms at several time scales.
 
-    On the way down, each level is a convolution, of which every other sample is kept. On the way up, each is a linear
-    interpolation, the output of the same scale from the way down beside it, and a convolution. The last layer sees the
-    mixture itself and gives all sources but the last, which is the mixture less the others (the paper's difference
-    output): the sources add up.
-
-    Any length will do: the mixture is followed by silence up to a multiple of 2^levels samples, and the estimates are
-    cropped. Its level is normalised, so outputs are not confined to [-1, 1], as by the paper's tanh.
+    On the way down, each level is a convolution, of which every other sample is kept; on the way up, a linear
+    interpolation, the output of the same scale beside it, and a convolution. The last source is the mixture less the
+    others (the paper's difference output). Outputs are not confined to [-1, 1], as by the paper's tanh.
 
     Args:
         levels: times that the rate is halved, 12 in the paper; each doubles how far the network sees.
         width: channels are width · level, 24 in the paper.
-        down, up: odd sizes of the convolutions on both ways, 15 and 5 in the paper.
-        channels: "each", or "joint" for stereo, whose left and right are looked at together.
+        down, up: odd sizes of the convolutions on both ways.
+        channels: "each", every channel of a recording by itself, as all models here; checkpoints name it.
         sample_rate: in Hz. sources: names of what it gives, in order; the last one is the rest.
     """
 
     def __init__(self, levels=12, width=24, down=15, up=5, channels="each", sample_rate=22_050, sources=VOICE):
         super().__init__(sample_rate, None, None, sources)
         self.arguments |= {"levels": levels, "width": width, "down": down, "up": up, "channels": channels}
-        if down % 2 == 0 or up % 2 == 0:
-            raise ValueError(f"convolutions need odd sizes to be centred on their sample, got {down} and {up}")
-        self.channels, self.levels = channels, levels
-        sides = {"each": 1, "joint": 2}[channels]
+        check_choice("channels", channels, ("each",))
+        self.levels = levels
         widths = [width * (level + 1) for level in range(levels)]
-        inputs = [sides, *widths[:-1]]
+        inputs = [1, *widths[:-1]]
         self.down = nn.ModuleList(convolution(*sizes, down) for sizes in zip(inputs, widths, strict=True))
         self.centre = convolution(widths[-1], width * (levels + 1), down)
         self.up = nn.ModuleList(
             convolution(width * (level + 2) + widths[level], widths[level], up) for level in reversed(range(levels))
         )
-        self.last = nn.Conv1d(width + sides, (len(sources) - 1) * sides, 1)
+        self.last = nn.Conv1d(width + 1, len(sources) - 1, 1)
 
     def forward(self, waveform):
         """(batch, channels, time) -> (batch, sources, channels, time)."""

@@ -14,10 +14,7 @@ from helpers.separation.oracles import MaskSeparator, shares
 class FixedEqualiser(MaskSeparator):
     """One mask for all frames of all songs: each frequency shared out by the sources' mean energies in training tracks.
 
-    As much as an equaliser does that is set once and for all; what learns must do better.
-
-    Args:
-        tracks: Tracks of one sample rate with the same sources, such as a Corpus. They are read once, one at a time.
+    tracks: Tracks of one sample rate with the same sources, such as a Corpus.
     """
 
     def __init__(self, tracks):
@@ -40,8 +37,7 @@ class FixedEqualiser(MaskSeparator):
 class PublishedEstimates:
     """A Separator that reads a published system's voice from FOLDER/SONG/SYSTEM.wav; the accompaniment is the rest.
 
-    `song` is the track's name: evaluate() asks for_track() for it. Raises UserError for a file that is missing, or that
-    is not as long as the mixture, to a tenth of a second.
+    Raises UserError for a file that is missing, or is not as long as the mixture, to a tenth of a second.
     """
 
     folder: Path

@@ -1,8 +1,6 @@
 """Classical separation without training: the mixture itself, NMF, REPET-SIM, HPSS, ICA; all by name.
 
-All are Separators, made from `sources`: {name: waveform} where the truth is used, else the names alone. BASELINES holds
-them and the oracles under the names that the command line takes. Those that hold spectrograms get what is longer than
-LONG seconds in overlapping chunks there, which bounds their memory.
+All are Separators, made from `sources`: {name: waveform} where the truth is used, else the names, a voice's first.
 """
 
 import math
@@ -95,8 +93,7 @@ class BlindNMF(NMFSeparator):
     A component's score is the sum of two features, standardised: the part of its template between 200 and 4,000 Hz, and
     the logarithm of its activations' ratio of root mean square to mean (large for what comes and goes). A voice has
     its energy there, and pauses. The first of two sources gets the logistic function of the score, the second the rest:
-    where the rule is unsure, halves cost less than a wrong choice. Of more sources each gets a softmax's share, from
-    the first, with the highest scores, down. sources: the sources' names, the voice first.
+    where the rule is unsure, halves cost less than a wrong choice. Of more sources each gets a softmax's share.
     """
 
     lowest = LOWEST
@@ -115,10 +112,7 @@ class BlindNMF(NMFSeparator):
 
 
 class OracleNMF(NMFSeparator, Oracle):
-    """NMF whose components go to the true source that has most of their energy: how far NMF could get at best.
-
-    sources: {name: waveform (channels, time)}, the true sources of the mixture that will be given.
-    """
+    """NMF whose components go to the true source that has most of their energy: how far NMF could get at best."""
 
     hops_per_window = MaskSeparator.hops_per_window
 
@@ -150,8 +144,7 @@ class RepetSim(MaskSeparator):
     """REPET-SIM (Rafii and Pardo 2012): what a frame shares with the frames most like it is accompaniment.
 
     The accompaniment's magnitude is the median over the nearest frames by cosine similarity (librosa's nn_filter),
-    at most the mixture's; the masks are those of both energies. All below 100 Hz is accompaniment.
-    sources: two names, the voice's first.
+    at most the mixture's; the masks are those of both energies.
     """
 
     def __init__(self, sources):
@@ -174,10 +167,8 @@ class RepetSim(MaskSeparator):
 class MultipassHPSS:
     """Harmonic-percussive separation twice (FitzGerald and Gainza 2010), by librosa's median filters.
 
-    With long windows the steady tones of the accompaniment are horizontal lines, 'harmonic', and the voice, whose
-    pitch moves, falls with the drums into the 'percussive' rest. With short windows that rest splits again: drums are
-    vertical lines, and the voice is now the 'harmonic' part. That part is the voice; the mixture less it the
-    accompaniment. All below 100 Hz is accompaniment. sources: two names, the voice's first.
+    With long windows the steady tones of the accompaniment are 'harmonic', and the voice, whose pitch moves, falls with
+    the drums into the 'percussive' rest. With short windows that rest splits again: now the voice is 'harmonic'.
     """
 
     def __init__(self, sources):
@@ -206,12 +197,9 @@ class MultipassHPSS:
 class ICA:
     """Independent component analysis (scikit-learn's FastICA) of as many mixtures, the channels, as there are sources.
 
-    It takes sources that are statistically independent and mixed without delays or echoes: panned, not recorded in a
-    room. Scale is fixed by projection back: an estimate is the source as it sounds in each channel, so the estimates
-    add up to the mixture. Order is not known to ICA: the components are matched with the channels so that source i is
-    one that channel i has much of, compared with the others. sources: as many names as the waveforms have channels.
-
-    Raises UserError if a waveform has another number of channels, or if its channels are no independent mixtures.
+    For sources that are independent and mixed without delays or echoes: panned, not recorded in a room. An estimate is
+    the source as it sounds in each channel (projection back), so the estimates add up to the mixture. Of ICA's unknown
+    order, source i is a component that channel i has much of. Raises UserError for channels that are no such mixtures.
     """
 
     def __init__(self, sources):

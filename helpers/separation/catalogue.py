@@ -6,20 +6,13 @@ from helpers.checkpoints import load_checkpoint
 from helpers.results import load_results
 from helpers.runtime import BUILD, ROOT, UserError, pick_device
 from helpers.separation.baselines import BASELINES, VOICE
-from helpers.separation.chunks import ChunkedSeparator
 from helpers.separation.networks import ModelSeparator
 
 RESULTS = (ROOT / "report" / "results", BUILD / "results")  # the committed ones first
 METRICS = ("GNSDR", "NSDR", "SDR", "PSNR")  # the first of them that a row has is listed
 BLIND = ("source 1", "source 2")  # what sources are called by a method that cannot tell which is which
 FOLDERS = (ROOT / "checkpoints", BUILD / "checkpoints")  # the committed ones first, then those of trial runs
-NAMES = {  # models whose file is not called as they are, or that are missed where they are not trained yet
-    "feedforward": ("savedModel_feedforward_best.safetensors", "03_mask_models_lstm.ipynb"),
-    "lstm": ("savedModel_RNN_best.safetensors", "03_mask_models_lstm.ipynb"),
-    "mir1k-lstm": ("mir1k-lstm.safetensors", "03_mask_models_lstm.ipynb"),
-}
-
-
+NAMES = {"savedModel_feedforward_best": "feedforward", "savedModel_RNN_best": "lstm"}  # {file: model}
 USES = {  # which model for what: the first that is there, chosen on validation data and not by what is listed here
     "voice and rest of your songs": ("deep-unet-songs", "unet-songs"),
     "four stems of your songs": ("deep-unet-stems", "unet-stems"),
@@ -32,9 +25,8 @@ USES = {  # which model for what: the first that is there, chosen on validation 
 
 def known_checkpoints():
     """Return {name: path} of all checkpoints that lie in FOLDERS; a committed one goes before a trial run's."""
-    names = {file: name for name, (file, _) in NAMES.items()}
     paths = [path for folder in FOLDERS for path in sorted(folder.glob("*.safetensors"))]
-    return {names.get(path.name, path.stem): path for path in reversed(paths)}
+    return {NAMES.get(path.stem, path.stem): path for path in reversed(paths)}
 
 
 def load_separator(name, device="auto", chunk=None, progress=None):
@@ -43,22 +35,23 @@ def load_separator(name, device="auto", chunk=None, progress=None):
     Args: device, chunk, progress: as ModelSeparator's. Baselines have no use for a device, and chunks of their own;
         those that do all at once report no progress.
 
-    Raises UserError for an unknown name, a model that is not trained yet, one of images, a file that is damaged, or an
-    oracle, which needs the true sources.
+    Raises UserError for an unknown name, a model of images, a file that is damaged, or an oracle, which needs the true
+    sources.
     """
     name = str(name)
     path = known_checkpoints().get(name)
     if path is None and name in BASELINES:
-        return _baseline(name, progress)
+        if BASELINES[name].truth:
+            command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
+            raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
+        separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
+        separator.progress = progress  # which a ChunkedSeparator alone calls
+        return separator
     if path is None and (Path(name).exists() or Path(name).suffix or Path(name).name != name):
         path = Path(name)
     if path is None:
         known = ", ".join([*known_checkpoints(), *(name for name, entry in BASELINES.items() if not entry.truth)])
-        if name not in NAMES:
-            raise UserError(f"there is no model '{name}': choose one of {known}, or give the path of a checkpoint")
-        file, notebook = NAMES[name]
-        remedy = f"train it with `python -m report run {notebook}`, or choose one of {known}"
-        raise UserError(f"the model '{name}' is not trained yet, {FOLDERS[0] / file} is missing: {remedy}")
+        raise UserError(f"there is no model '{name}': choose one of {known}, or give the path of a checkpoint")
     device = pick_device(device)  # not below, where what is wrong is the file's fault
     model, _ = load_checkpoint(path)
     try:
@@ -67,23 +60,11 @@ def load_separator(name, device="auto", chunk=None, progress=None):
         raise UserError(f"{path}: {error}") from error
 
 
-def _baseline(name, progress):
-    """Return a method that learns nothing; UserError for an oracle."""
-    if BASELINES[name].truth:
-        command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
-        raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
-    separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
-    if isinstance(separator, ChunkedSeparator):
-        separator.progress = progress
-    return separator
-
-
 def list_models(trials=False):
     """Return a row {'model', 'kind', 'measured', 'sources'} for everything that can be asked for by name.
 
-    'measured' comes from the committed results files, and from those of trial runs if `trials`; a row's 'separator' is
-    the model's name. Without a result, a checkpoint's own validation loss is given. A checkpoint or a results file that
-    cannot be read gets a row of the kind 'unreadable', with the reason.
+    'measured' comes from the committed results files, and from those of trial runs if `trials`; without a result it is
+    a checkpoint's own validation loss. A file that cannot be read gets a row of the kind 'unreadable', with the reason.
     """
     records, rows = [], []
     for path in (path for folder in RESULTS[: 2 if trials else 1] for path in sorted(folder.glob("*.json"))):
@@ -99,17 +80,10 @@ def list_models(trials=False):
             continue
         rate = getattr(model, "sample_rate", None)
         own = f"validation loss {facts['validation_loss']:.4g}" if "validation_loss" in facts else "not measured"
-        rows.append(
-            {
-                "model": name,
-                "kind": f"audio, {rate / 1000:g} kHz" if rate else "image",
-                "sources": ", ".join(getattr(model, "sources", None) or facts.get("sources", [])),
-                "measured": _measured(name, records) or f"{own} ({facts.get('data', 'data unknown')})",
-            }
-        )
-    for name, (_, notebook) in NAMES.items():
-        if name not in known_checkpoints():
-            rows.append({"model": name, "kind": "not trained yet", "measured": f"python -m report run {notebook}"})
+        row = {"model": name, "kind": f"audio, {rate / 1000:g} kHz" if rate else "image"}
+        row["sources"] = ", ".join(getattr(model, "sources", None) or facts.get("sources", []))
+        row["measured"] = _measured(name, records) or f"{own} ({facts.get('data', 'data unknown')})"
+        rows.append(row)
     for name, entry in BASELINES.items():
         kind = "oracle" if entry.truth else "baseline"
         rows.append({"model": name, "kind": kind, "measured": _measured(name, records) or entry.about})
@@ -118,7 +92,7 @@ def list_models(trials=False):
 
 def by_use(rows):
     """Return [(use, row of list_models())], a row for each of USES whose model is there."""
-    there = {row["model"]: row for row in rows if row["kind"] not in ("unreadable", "not trained yet")}
+    there = {row["model"]: row for row in rows if row["kind"] != "unreadable"}
     chosen = ((use, next((there[name] for name in names if name in there), None)) for use, names in USES.items())
     return [(use, row) for use, row in chosen if row]
 

@@ -11,19 +11,17 @@ def in_pieces(separate, read, frames, chunk, overlap, batch=1, progress=None):
     """Separate overlapping chunks of a waveform, cross-fade their estimates, yield what is done, piece by piece.
 
     Args:
-        separate: (chunks, ..., channels, time) -> (chunks, sources, channels, time). Every chunk has `chunk` samples,
-            or the whole waveform if that is shorter.
+        separate: (chunks, ..., channels, time) -> (chunks, sources, channels, time).
         read: function of (start, stop) that returns this part of the waveform, (..., channels, stop - start). More than
             two dimensions hold several waveforms that `separate` needs at once, such as a mixture and its sources.
         frames: length of the waveform in samples.
         chunk, overlap: in samples, overlap at most half a chunk. The last chunk ends with the waveform, so that it has
-            real samples before it and no silence behind it; it then overlaps the one before by more.
-        batch: how many chunks `separate` gets at a time, at most.
+            no silence behind it; it then overlaps the one before by more.
+        batch: how many chunks `separate` gets at a time, at most; only these are held.
         progress: called after each batch with the part that is done, in (0, 1].
 
-    Yields (sources, channels, any length), one after the other as long as the waveform. Two neighbouring chunks fade
-    into each other linearly over `overlap` samples in the middle of what they share. Only one batch and its estimates
-    are held. Raises ValueError for a wrong setting, or if `separate` changes the length.
+    Yields (sources, channels, any length). Two neighbouring chunks fade into each other linearly over `overlap` samples
+    in the middle of what they share. Raises ValueError for a wrong setting, or if `separate` changes the length.
     """
     if frames == 0 or not 0 <= 2 * overlap <= chunk:
         raise ValueError(f"{frames} samples in chunks of {chunk} with {overlap} shared: none may be 0, nor too large")
@@ -66,14 +64,8 @@ def in_chunks(separate, waveform, chunk, overlap, batch=1, progress=None):
 class ChunkedSeparator:
     """A Separator that hands overlapping chunks of a song to another one, so that memory does not grow with the song.
 
-    Each chunk is separated by itself: methods that use repetition see the repetitions within one chunk only. A song of
-    one chunk is separated as it is.
-
-    Args:
-        make: the other Separator's constructor, called with `sources`; of true sources, also with those of each chunk.
-        sources: the names of the sources, or {name: waveform (channels, time)} where `make` takes the truth.
-        chunk, overlap: in seconds.
-        progress: as in_pieces'.
+    make: the other Separator's constructor, called with `sources`, the names or the truth {name: waveform (channels,
+    time)}, of which each chunk gets its part. chunk, overlap: in seconds. progress: as in_pieces'.
     """
 
     def __init__(self, make, sources, chunk=CHUNK, overlap=OVERLAP, progress=None):
@@ -83,8 +75,7 @@ class ChunkedSeparator:
         self.truth = getattr(self.whole, "truth", None)  # (sources, channels, time)
 
     def block(self, rate):
-        """Return how many samples at `rate` to separate at a time of a song that is not held whole, a chunk, and how
-        many of them the next block shares: block by block, a song gets the estimates that it gets whole."""
+        """As ModelSeparator's: a chunk, and what the next one shares."""
         return round(self.chunk * rate), round(self.overlap * rate)
 
     def __call__(self, waveform, sample_rate):

@@ -30,9 +30,9 @@ PROTOCOL = "BSS Eval 3 (512 taps), stereo mixed down to be scored"
 class Evaluation:
     """What evaluate() measured.
 
-    tracks: a dict for each track, separator and source, with 'track', 'song' and 'singer' (the track's, or its name),
-    'separator', 'source', 'seconds' (of the track), 'computing' (seconds it took), and METRICS in dB: None where there
-    is nothing to measure (see evaluate). 'silent': the reference is; 'empty': the estimate of a sounding one is.
+    tracks: a dict for each track, separator and source: these, 'song', 'singer', 'seconds' (of the track), 'computing'
+    (seconds it took), METRICS in dB (None: see evaluate), 'silent' (the reference is), 'empty' (an estimate of a
+    sounding one is).
     """
 
     tracks: list
@@ -42,13 +42,11 @@ class Evaluation:
         """Return one flat dict for each separator and source: means over tracks with 95 % bootstrap intervals.
 
         weighted: means weighted by the tracks' lengths, called GSDR, GSIR, GSAR and GNSDR as in MIR-1K's literature
-        (Hsu and Jang 2010), instead of plain ones.
-        by: what the intervals resample: 'singer', 'song' or 'track'; of a single one there is no interval.
+        (Hsu and Jang 2010). by: what the intervals resample: 'singer', 'song' or 'track'; of one there is no interval.
 
-        'tracks' is how many sounding references were measured, 'singers' (or 'songs') how many those are by; '<metric>
-        tracks' how many the mean holds, where it holds fewer; 'silent' how many were left out because the reference is
-        silent; 'empty' how many estimates were silent and scored as noise. These are absent where they say nothing.
-        'computing s/min' is seconds of computing for a minute of audio.
+        'tracks' is how many sounding references were measured, 'singers' (or 'songs') how many those are by, '<metric>
+        tracks' how many the mean holds, 'silent' how many silent references were left out, 'empty' how many silent
+        estimates were scored as noise: absent where they say nothing. 'computing s/min' is for a minute of audio.
         """
         groups = {}
         for score in self.tracks:
@@ -90,22 +88,18 @@ def evaluate(separators, tracks, oracles=None, device="cpu", progress=None, ever
     """Separate the mixture of every track by every method and score the estimates; return an Evaluation.
 
     Args:
-        separators: {name: Separator}. Its sources must be the track's; of more than 'vocals', all others are added up
-            where the track has 'vocals' and 'accompaniment' alone. One with a method `for_track` is asked for each
-            track's Separator (PublishedEstimates).
+        separators: {name: Separator} of the tracks' sources; for 'vocals' and 'accompaniment', all estimates but the
+            vocals are added up. One with a method `for_track` is asked for each track's (PublishedEstimates).
         tracks: Tracks with sources, such as a Corpus. One is in memory at a time.
         oracles: {name: function of the true sources {name: waveform} that returns a Separator}.
         device: where the scores are computed.
         progress: called after each track with (how many are done, what Evaluation.tracks holds of that track).
-        every: {name: n}: methods that get every nth track only, from the first on; slow ones that learn nothing.
+        every: {name: n}: methods that get every nth track only, from the first on.
 
-    Separators get the track as it is; of stereo tracks, references and estimates are mixed down to be scored. A track's
-    references are factorised once for all methods. NSDR is the SDR minus that of the unprocessed mixture, exactly 0 for
-    the mixture itself. There is no NSDR and no SIR where one source sounds alone, and no ratio at all above PERFECT,
-    where rounding is all that is measured. A silent reference is not scored. A silent estimate of a sounding reference,
-    for which no ratio exists, is scored as if it were white noise: a method must not gain by returning nothing. All
-    these are counted (Evaluation.rows).
-    Raises UserError for a track without sources or a separator with others, or for NaN in an estimate.
+    Stereo is mixed down to be scored. NSDR is the SDR minus that of the unprocessed mixture. There is no NSDR and no
+    SIR where one source sounds alone, and no ratio above PERFECT, where rounding is all that is measured. A silent
+    reference is not scored; a silent estimate of a sounding one is scored as if it were white noise: a method must not
+    gain by returning nothing. Raises UserError for a track without sources, a separator with others, or NaN.
     """
     scores, done = [], 0
     for done, track in enumerate(tracks, start=1):
@@ -186,14 +180,9 @@ def _mono(waveforms):
 def evaluate_models(names, data, split="test", limit=None, data_dir=None, device="auto", chunk=None, progress=None):
     """Evaluate models by name (see catalogue.load_separator; oracles too) on a corpus; return the results file's path.
 
-    Args:
-        data: a name that corpora.load_corpus takes, or 'multitrack': the first of MULTITRACK in the data folder. Of
-            MIR-1K alone the means are weighted by length. Nothing is downloaded, and a missing corpus is refused.
-        limit: take the first so many tracks only.
-        device, chunk: as for load_separator.
-        progress: called after each track with the part that is done.
-
-    Of corpora with more sources than a model separates, all but the vocals are added up. Raises UserError.
+    data: a name that corpora.load_corpus takes, or 'multitrack': the first of MULTITRACK in the data folder. Of MIR-1K
+    alone the means are weighted by length. Of corpora with more sources than a model separates, all but the vocals are
+    added up. progress: called after each track with the part that is done.
     """
     device = runtime.pick_device(device)
     names = [str(name) for name in dict.fromkeys(names)]
@@ -209,8 +198,6 @@ def evaluate_models(names, data, split="test", limit=None, data_dir=None, device
     oracles = {name: entry.make for name, entry in baselines.items() if entry.truth}
     separators |= {name: entry.make(corpus.sources) for name, entry in baselines.items() if not entry.truth}
     tracks = corpus.tracks[:limit]
-    if "ica" in separators:
-        _check_channels(corpus, tracks)
     run = Run("evaluate", "command line", 0, corpus.name, corpus.embedded, runtime.describe_device(device))
     show = progress and (lambda done, _: progress(done / len(tracks)))
     evaluation = evaluate(separators, tracks, oracles, device, show)
@@ -225,12 +212,3 @@ def evaluate_models(names, data, split="test", limit=None, data_dir=None, device
         metric=f"SDR, SIR, SAR, NSDR in dB: {means}, 95 % bootstrap intervals over singers or songs",
         protocol=evaluation.protocol, tracks=evaluation.tracks, sample_rate=tracks[0].sample_rate,
     )  # fmt: skip
-
-
-def _check_channels(corpus, tracks):
-    """Raise UserError if ICA cannot separate one of the tracks: before other methods have worked for nothing."""
-    sources = len(corpus.sources)
-    other = next((track for track in tracks if track.channels != sources), None)
-    if other:
-        has = f"'{other.name}' of {corpus.name} has {other.channels} for {sources}"
-        raise UserError(f"'ica' needs as many channels as sources, {has}: leave ica out, or take another corpus")

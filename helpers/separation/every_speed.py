@@ -9,13 +9,10 @@ from helpers.data.augment import SEMITONES
 class EverySpeed:
     """A Separator that plays the mixture at several speeds, one after the other, and gives the mean of the estimates.
 
-    A network that was trained on all speeds (helpers.data.augment.at_speeds) makes other errors where all pitches are
-    others. What a speed moves above half the sample rate is lost in it: near there the mean is softer.
+    A network that was trained on all speeds makes other errors where all pitches are others. What a speed moves above
+    half the sample rate is lost in it: near there the mean is softer.
 
-    Args:
-        separator: another Separator (see helpers.separation.networks).
-        semitones: its speeds, as pitch: 12 is twice as fast.
-        progress: called with the part that is done, in (0, 1], after each speed.
+    semitones: the speeds, as pitch: 12 is twice as fast. progress: called with the part that is done, in (0, 1].
     """
 
     def __init__(self, separator, semitones=SEMITONES, progress=None):

@@ -35,16 +35,15 @@ FORMATS = {  # {ending: (most channels, sample rates)}
 
 
 def separate_file(path, folder, separator, form="wav", only=(), two_stems=False, add_up=False, warn=warnings.warn):
-    """Separate one audio file into `folder`/SOURCE.`form`; return the files' paths.
+    """Separate one audio file into `folder`/SOURCE.`form`, a block of seconds at a time; return the files' paths.
 
     Args:
-        form: 'wav', as deep as the input (16 or 24 bit, or float; float also where the others would clip), 'flac' (16
-            or 24 bit) or 'mp3'. Where these two would clip, all sources are made softer alike, with a warning.
+        form: 'wav', as deep as the input (float also where samples would clip), 'flac' or 'mp3'. Where these two would
+            clip, all sources are made softer alike, with a warning.
         only: write these sources alone. two_stems: write vocals and accompaniment, all other sources added up.
         add_up: see share_residual. warn: called with a sentence of warning.
 
-    A block of seconds is in memory at a time, however long the song is. All files are there in the end, or none is.
-    Raises UserError for an input that cannot be read (see audio.read_audio) or a folder that cannot be written.
+    All files are there in the end, or none is. Raises UserError.
     """
     folder, shape = Path(folder), audio.audio_shape(path)
     most_channels, rates = FORMATS[form]
@@ -72,10 +71,7 @@ def separate_file(path, folder, separator, form="wav", only=(), two_stems=False,
 
 
 def low_rate(path, sample_rate, separator):
-    """Return a sentence of warning if a file's sample rate is below a network's, else ''; a baseline has no rate.
-
-    Such a file lacks the highs of all songs that the network was trained on: those of 32 kHz gain little on 16 kHz.
-    """
+    """Return a sentence of warning if a file's sample rate is below a network's, else ''; a baseline has no rate."""
     own = getattr(separator, "sample_rate", 0)
     if sample_rate >= own:
         return ""
@@ -163,7 +159,7 @@ def _converted(raw, form, subtype, loudest):
         large = form == "wav" and source.frames * source.channels * 4 > 2**32 - 2**16  # RF64 is WAV without its limit
         container = "RF64" if large else form.upper()
         with soundfile.SoundFile(target, "w", source.samplerate, source.channels, subtype, format=container) as out:
-            for samples in source.blocks(audio.BLOCK, dtype="float32", always_2d=True):
+            for samples in source.blocks(2**20, dtype="float32", always_2d=True):
                 out.write(samples * gain)
     raw.unlink()
     return target
@@ -175,9 +171,8 @@ def _converted(raw, form, subtype, loudest):
 def song_folders(inputs, output=None):
     """Return {file: its folder in the output}: SONG, or for the files of a folder FOLDER/…/SONG, as they lie in it.
 
-    SONG is the file's name without its ending; where that is taken, with its ending and its folder's name before it,
-    and if need be a number behind it. Hidden files, and results in `output`, are left out of a folder. Raises UserError
-    where the results of a folder would lie among its songs.
+    SONG is the file's name without its ending; where that is taken, with more of its path, or a number. Hidden files,
+    and results in `output`, are left out. Raises UserError where the results of a folder would lie among its songs.
     """
     parents = {}  # {file: folder above SONG}
     for path in map(Path, inputs):
@@ -216,9 +211,8 @@ def _audio_in(folder, output):
 def separate_files(inputs, output, separator, name, **options):
     """Separate audio files, and those in folders, into `output`/SONG/`name`/SOURCE.wav.
 
-    name: the model's, for the folder. options: separate_file's. Yields (path, files written, None or the UserError) of
-    each; an input that fails does not stop the others, and leaves nothing behind. Raises UserError at once where the
-    separator has not the sources that the options name.
+    options: separate_file's. Yields (path, files written, None or the UserError) of each; an input that fails does not
+    stop the others. Raises UserError at once where the separator has not the sources that the options name.
     """
     sources = getattr(separator, "sources", getattr(separator, "names", ()))
     if sources:
@@ -231,9 +225,9 @@ def separate_files(inputs, output, separator, name, **options):
 
 
 def progress_line(label):
-    """Return a function of the part that is done, in (0, 1], which tells it on standard error, with the time left.
+    """Return a function that tells the part that is done, in (0, 1], and the time left on standard error.
 
-    On a terminal as one line that is written over and wiped out in the end; in a log file a line every half minute.
+    On a terminal in one line, wiped out in the end; in a log file in a line every half minute.
     """
     terminal = sys.stderr.isatty()
     started = told = time.monotonic()

@@ -2,13 +2,11 @@
 
 An audio model, for ModelSeparator, is an nn.Module that
 
-- maps (batch, channels, time) to (batch, sources, channels, time) of the same length, at least a second long;
+- maps (batch, 1, time) to (batch, sources, 1, time) of the same length, at least a second long;
 - has the attributes `sample_rate` in Hz and `sources`, their names in order;
-- may have the attribute `rest`, the source that gets all that the others leave of the input, at any rate;
-- has the attribute `channels`: 'each' for a model of one channel, which is applied to every channel by itself, or
-  'joint' for one of two, which sees left and right together.
+- may have the attribute `rest`, the source that gets all that the others leave of the input, at any rate.
 
-A model that needs a certain level or statistics takes them from the samples it is given: a chunk of some seconds.
+It hears every channel of a recording by itself.
 """
 
 import re
@@ -26,11 +24,7 @@ HIGH_RATE, HIGH_CHUNK = 32_000, 3.0  # Hz, seconds: a network's memory grows wit
 
 
 def share_residual(estimates, mixture):
-    """Return estimates {source: waveform} that add up to the mixture.
-
-    What they leave over is given to all of them in equal parts: of all changes that do it, the one of least energy.
-    With a model of a lower rate than the mixture, the band that it cannot hear is shared alike.
-    """
+    """Return estimates {source: waveform} that add up to the mixture: what they leave over is given to all alike."""
     part = (mixture - sum(estimates.values())) / len(estimates)
     return {name: estimate + part for name, estimate in estimates.items()}
 
@@ -39,16 +33,11 @@ class ModelSeparator:
     """A Separator made of an audio model (see the top of this file).
 
     Args:
-        model: moved to `device` and put into evaluation mode.
-        device: a torch.device, or a name that runtime.pick_device takes.
-        chunk, overlap: in seconds of the model's rate; chunk=None: CHUNK, or HIGH_CHUNK above HIGH_RATE. The
-            network's memory grows with it; waveform and estimates are held whole (separate_file bounds these, too).
-        add_up: share the residual (share_residual), so that the sources add up to the input. Off by default: then the
-            sources are as the model gives them, and add up only if its masks do.
+        model: moved to `device`, a torch.device or a name that runtime.pick_device takes.
+        chunk, overlap: in seconds; chunk=None: CHUNK, or HIGH_CHUNK above HIGH_RATE. The network's memory grows with
+            it; waveform and estimates are held whole (separate_file bounds these, too).
+        add_up: see share_residual.
         progress: called with the part of a song that is done, in (0, 1].
-
-    Of more than two channels, a 'joint' model gets pairs: of 5.1 sound front, centre with bass, and rear. One channel
-    alone it gets twice, and the mean of its outputs is taken.
     """
 
     def __init__(self, model, device="auto", chunk=None, overlap=OVERLAP, add_up=False, progress=None):
@@ -84,8 +73,7 @@ class ModelSeparator:
         return share_residual(named, waveform) if self.add_up else named
 
     def block(self, rate):
-        """Return how many samples at `rate` to separate at a time of a song that is not held whole, and how many of
-        them the next block shares.
+        """Return how many samples at `rate` a block of a long song has, and how many of them the next one shares.
 
         These are the chunks of a batch, or of a second: block by block, a song gets the estimates that it gets whole.
         """
@@ -94,25 +82,11 @@ class ModelSeparator:
         return samples * rate // self.sample_rate, self.overlap * rate // self.sample_rate
 
     def _separate(self, chunks):
-        """(chunks, channels, time) -> (chunks, sources, channels, time)."""
-        count, channels, _ = chunks.shape
-        if self.model.channels == "each":
-            estimates = self._run(chunks.flatten(0, 1).unsqueeze(1))  # (chunks · channels, sources, 1, time)
-            return estimates.squeeze(2).unflatten(0, (count, channels)).transpose(1, 2)
-        if channels % 2:
-            chunks = torch.cat([chunks, chunks[:, -1:]], dim=1)
-        estimates = self._run(chunks.unflatten(1, (-1, 2)).flatten(0, 1))  # (chunks · pairs, sources, 2, time)
-        estimates = estimates.unflatten(0, (count, -1)).transpose(1, 2)  # (chunks, sources, pairs, 2, time)
-        estimates = estimates.flatten(2, 3)  # (chunks, sources, 2 · pairs, time)
-        if channels % 2:
-            estimates[:, :, -2] = estimates[:, :, -2:].mean(2)
-        return estimates[:, :, :channels]
+        """(chunks, channels, time) -> (chunks, sources, channels, time).
 
-    def _run(self, batch):
-        """(batch, channels, time) -> (batch, sources, channels, time), as the model gives it.
-
-        On a CPU one item after the other, which takes less memory and no more time.
+        On a CPU one channel after the other, which takes less memory and no more time.
         """
+        batch = chunks.flatten(0, 1).unsqueeze(1)  # (chunks · channels, 1, time)
         parts = batch.split(1) if self.batch == 1 else [batch]
         try:
             estimates = torch.cat([self.model(part) for part in parts])
@@ -123,7 +97,7 @@ class ModelSeparator:
             ) from error
         if estimates.shape != (len(batch), len(self.sources), *batch.shape[1:]):
             raise ValueError(f"the model turned {tuple(batch.shape)} into {tuple(estimates.shape)}")
-        return estimates.float()
+        return estimates.float().squeeze(2).unflatten(0, chunks.shape[:2]).transpose(1, 2)
 
 
 def _check_contract(model):
@@ -135,5 +109,3 @@ def _check_contract(model):
     names = [name for name in sources if isinstance(name, str) and re.fullmatch(r"\w[\w -]*", name)]
     if not names or len(set(names)) != len(sources) or not isinstance(rate, int) or not 1000 <= rate <= 384_000:
         raise UserError(f"{kind} has odd sources {sources} or an odd sample rate {rate}: get its file again")
-    if getattr(model, "channels", None) not in ("each", "joint"):
-        raise UserError(f"{kind} does not say whether it takes channels 'each' or 'joint': update its class")

@@ -1,9 +1,8 @@
 """Oracles: what masking could reach if the sources were known. And the base of every Separator here that masks.
 
 A Separator is a callable `(waveform, sample_rate) -> {source: waveform}` of float32 tensors (channels, time): every
-source is as long as the input, to the sample, at the same rate, with as many channels, on the same device. An oracle is
-made from the true sources of one track and separates that track's mixture: it shows how far masks of its kind, put on
-the mixture's spectrogram under the mixture's phase, could get.
+source is as long as the input, to the sample, at its rate, with its channels, on its device. An oracle is made from the
+true sources of one track and separates that track's mixture.
 """
 
 import math
@@ -49,13 +48,9 @@ class PaddedSTFT(STFT):
 class MaskSeparator:
     """Base of the Separators that put one mask per source on the mixture's spectrogram.
 
-    A subclass has the method `masks(spectrogram (channels, bins, frames), sample_rate)`, which returns the masks
-    (sources, channels, bins, frames). They add up to one, so the estimates add up to the mixture, with its phase.
-
-    Args:
-        names: the sources' names, in the order of the masks.
-        n_fft: window length in samples; None: the power of two nearest to 64 ms, 1024 at 16 kHz, 2048 at 44.1 kHz.
-        hop_length: samples from frame to frame; None: a quarter of the window, or a half for the oracles.
+    A subclass has masks(spectrogram (channels, bins, frames), sample_rate) -> (sources, channels, bins, frames), which
+    add up to one. names: the sources'. n_fft: window length in samples; None: the power of two nearest to 64 ms.
+    hop_length: None: a quarter of the window, or a half for the oracles.
     """
 
     hops_per_window = 4  # where no hop_length is given
@@ -81,11 +76,8 @@ class MaskSeparator:
 class Oracle(MaskSeparator):
     """Base of the oracles; a subclass has `share`, from magnitudes (sources, channels, bins, frames) to masks.
 
-    Args:
-        sources: {name: waveform (channels, time)}, the true sources of the mixture that will be given.
-        n_fft, hop_length: as MaskSeparator's; the published figures stand for 1024 and 512 samples at 16 kHz.
-
-    Calling it with a mixture of another shape raises ValueError.
+    sources: {name: waveform (channels, time)}, the true sources of the mixture that will be given. n_fft, hop_length:
+    as MaskSeparator's; the published figures stand for 1024 and 512 samples at 16 kHz.
     """
 
     hops_per_window = 2
@@ -131,10 +123,7 @@ class IdealRatioMask(Oracle):
 
 
 class IdealWienerMask(IdealRatioMask):
-    """Wiener (MUSDB18's tables call it IRM2): shared out by energies, the least squares if phases are random.
-
-    It does not know the phases: a mask made with them (or one above 1) would do better still.
-    """
+    """Wiener (MUSDB18's tables call it IRM2): shared out by energies, the least squares if phases are random."""
 
     def __init__(self, sources, n_fft=None, hop_length=None):
         super().__init__(sources, 2, n_fft, hop_length)

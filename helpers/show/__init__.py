@@ -3,7 +3,7 @@
 The separation app is in helpers.show.app: it needs the whole package, and ipywidgets.
 """
 
-from helpers.show.board import LiveBoard, training_curves
+from helpers.show.board import LiveBoard
 from helpers.show.drawing import blocks
 from helpers.show.figures import (
     COLOURS,
@@ -14,7 +14,6 @@ from helpers.show.figures import (
     heatmap,
     image_grid,
     line_plots,
-    scatter,
     set_style,
     small_multiples,
     spectrogram_grid,

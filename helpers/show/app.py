@@ -1,7 +1,4 @@
-"""The separation app in a notebook: choose a song and a model, separate, listen, download. See show_app().
-
-The work is done in the handler of the click: the bar shows the progress, and interrupting the kernel stops it.
-"""
+"""The separation app in a notebook: choose a song and a model, separate, listen, download. See show_app()."""
 
 import base64
 import html
@@ -192,10 +189,7 @@ def picture_of(tracks=(), model=None):
 
 
 def show_app(tracks=(), model=None):
-    """Show a SeparationApp with these tracks; where a widget would be dead (see is_live()), a picture of it.
-
-    model: the one that is chosen at first; default: the best measured.
-    """
+    """Show a SeparationApp with these tracks, `model` chosen; where a widget would be dead, a picture of it."""
     if is_live():
         made = SeparationApp(tracks)
         if model in [name for _, name in made.model.options]:

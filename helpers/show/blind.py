@@ -1,7 +1,6 @@
 """A blind comparison: two estimates of the same seconds, in an order that is not told until one is chosen.
 
-In a live notebook, buttons take the choices and show which was which. In a saved file the players stand there with the
-solution folded away.
+In a live notebook buttons take the choices; in a saved file the solution is folded away below the players.
 """
 
 import html
@@ -19,11 +18,14 @@ def shuffled(pairs, seed):
     dice, order = random.Random(seed), []
     for title, pair in pairs.items():
         names = list(pair)
-        if len(names) != 2:
-            raise ValueError(f"'{title}' must be two waveforms to choose between, not {len(names)}")
         dice.shuffle(names)
         order.append((title, dict(zip("AB", names, strict=True))))
     return order
+
+
+def blind_players(pair, names, sample_rate, **options):
+    """Return the HTML of two players that are called by their letters."""
+    return players.listen({letter: pair[name] for letter, name in names.items()}, sample_rate, **options).data
 
 
 class BlindTest:
@@ -33,11 +35,10 @@ class BlindTest:
         self.order, self.chosen, parts = shuffled(pairs, seed), {}, []
         self.result = widgets.HTML()
         for title, names in self.order:
-            heard = {letter: pairs[title][name] for letter, name in names.items()}
             buttons = [widgets.Button(description=f"{letter} is better") for letter in names]
             for button, name in zip(buttons, names.values(), strict=True):
                 button.on_click(lambda _, title=title, name=name: self.choose(title, name))
-            sound = widgets.HTML(players.listen(heard, sample_rate, **options).data)
+            sound = widgets.HTML(blind_players(pairs[title], names, sample_rate, **options))
             parts += [widgets.HTML(f"<b>{html.escape(title)}</b>"), sound, widgets.HBox(buttons)]
         self.view = widgets.VBox([*parts, self.result])
 
@@ -51,15 +52,13 @@ class BlindTest:
 def blind_test(pairs, sample_rate, seed=0, **options):
     """Let the reader choose between two estimates, not knowing which is which.
 
-    pairs: {title: {name: waveform, name: waveform}}. options: listen()'s. Displays widgets, or in a notebook that is
-    executed without a reader the players and, folded away, the solution.
+    pairs: {title: {name: waveform, name: waveform}}. options: listen()'s.
     """
     if is_live():
         return display(BlindTest(pairs, sample_rate, seed, **options).view)
     parts, solution = [], []
     for title, names in shuffled(pairs, seed):
-        heard = {letter: pairs[title][name] for letter, name in names.items()}
-        parts.append(f"<p><b>{html.escape(title)}</b></p>{players.listen(heard, sample_rate, **options).data}")
+        parts.append(f"<p><b>{html.escape(title)}</b></p>{blind_players(pairs[title], names, sample_rate, **options)}")
         told = ", ".join(f"{letter} is {html.escape(name)}" for letter, name in names.items())
         solution.append(f"{html.escape(title)}: {told}")
     folded = f"<details><summary>Which is which?</summary><p>{'<br>'.join(solution)}</p></details>"

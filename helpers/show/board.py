@@ -1,6 +1,5 @@
 """What is seen while a model trains: a line per epoch, and one figure of losses and pictures that is redrawn."""
 
-import time
 import zipfile
 from pathlib import Path
 
@@ -26,11 +25,10 @@ class LiveBoard:
         pictures: a function without arguments that returns rows for image_grid; about eight columns look well.
         label: the loss and its unit. log: a logarithmic loss axis.
         terms: further terms of the history, each drawn below the loss.
-        state_path: the state file that fit() keeps. The pictures are then kept beside it, and a run that goes on from
-            its state, or is loaded finished, shows those of its earlier epochs.
+        state_path: the state file that fit() keeps; the pictures are kept beside it, for a run that goes on from it.
 
-    A saved notebook keeps all lines, and the last figure. filmstrip() shows what the pictures were in earlier epochs.
-    Outside a notebook the board prints, and keeps pictures where it has a `state_path`.
+    filmstrip() shows what the pictures were in earlier epochs. Outside a notebook the board prints, and keeps pictures
+    where it has a `state_path`.
     """
 
     def __init__(self, epochs, every=1, pictures=None, label="loss", log=False, terms=(), state_path=None):
@@ -42,7 +40,7 @@ class LiveBoard:
         self.handle = None  # of the figure in the notebook
 
     def __call__(self, epoch, history):
-        """epoch: counted from 1; history: as training_curves takes it, with the seconds per epoch under 'seconds'."""
+        """epoch: counted from 1; history: as fit() gives it."""
         if not self.printed and epoch > 1 or self.epochs == 1:  # going on from a state
             self.kept = [(number, rows) for number, rows in read_pictures(self.path) if number <= epoch]
         due = not self.printed or epoch % self.every == 0 or epoch == self.epochs
@@ -50,7 +48,10 @@ class LiveBoard:
             self.keep(epoch)
         if due and in_notebook():
             picture = Image(data=self.figure(history).png(), format="png")
-            self.handle = display_in(self.handle, picture)
+            if self.handle:
+                self.handle.update(picture)
+            else:
+                self.handle = display(picture, display_id=True)
         for number in history["epoch"][self.printed :]:  # several when a run is resumed, else one
             print(epoch_line(history, number, self.epochs), flush=True)
         self.printed = len(history["epoch"])
@@ -60,25 +61,18 @@ class LiveBoard:
         if self.kept and self.kept[-1][0] == epoch:
             return
         rows = {label: torch.as_tensor(images).detach().cpu().float() for label, images in self.pictures().items()}
-        self.kept.append((epoch, {label: as_bytes(images) for label, images in rows.items()}))
+        shades = {label: torch.nan_to_num(images).clamp(0, 1) * 255 for label, images in rows.items()}
+        self.kept.append((epoch, {label: images.round().to(torch.uint8).numpy() for label, images in shades.items()}))
         if self.path:
             write_pictures(self.path, self.kept)
-
-    def watch(self, batches, total):
-        """Yield the `total` batches of an epoch, and show every second how many are done; the line goes away after."""
-        handle, shown = None, time.monotonic()
-        for done, batch in enumerate(batches):
-            if in_notebook() and time.monotonic() >= shown + 1:
-                handle = display_in(handle, {"text/plain": f"step {done} of {total}"}, raw=True)
-                shown = time.monotonic()
-            yield batch
-        if handle is not None:
-            handle.update({"text/plain": ""}, raw=True)
 
     def figure(self, history):
         """Return the board as it stands: losses at the left, the pictures kept last at the right."""
         if not self.kept:
-            return training_curves(history, self.terms, {"loss": self.label}, self.log)
+            fig = Picture(min(WIDTH, 5.5 if len(self.terms) == 1 else 4.2 * len(self.terms)), 3.2)
+            for axes, term in zip(fig.subplots(1, len(self.terms), squeeze=False)[0], self.terms, strict=True):
+                draw_curves(axes, history, term, self.label if term == "loss" else term, self.log)
+            return fig
         epoch, rows = self.kept[-1]
         rows = {label: images / 255 for label, images in rows.items()}
         count, height, width = image_stack(rows).shape[1:]
@@ -96,28 +90,18 @@ class LiveBoard:
         return fig
 
     def filmstrip(self, item=0, columns=8):
-        """Return a figure of one item in the kept epochs: a row per row of the pictures, a column per epoch.
-
-        Of many epochs `columns` are chosen at even distances.
-        """
+        """Return a figure of one item in `columns` of the kept epochs: a row per row of the pictures."""
         chosen = np.unique(np.linspace(0, len(self.kept) - 1, columns).round().astype(int))
         epochs, pictures = zip(*(self.kept[number] for number in chosen), strict=True)
         rows = {label: np.stack([rows[label][item] for rows in pictures]) / 255 for label in pictures[0]}
         return image_grid(rows, captions=[f"epoch {epoch}" for epoch in epochs])
 
 
-def as_bytes(images):
-    """Round images, black 0 and white 1, to 256 shades of grey; what is not a number becomes black."""
-    return (torch.nan_to_num(images).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-
-
 def write_pictures(path, kept):
     """Write what a board has kept: an array per epoch and row, named 'epoch|row|label'."""
-    arrays = {
-        f"{epoch}|{row}|{label}": images
-        for epoch, rows in kept
-        for row, (label, images) in enumerate(rows.items())
-    }  # fmt: skip
+    arrays = {}
+    for epoch, rows in kept:
+        arrays |= {f"{epoch}|{row}|{label}": images for row, (label, images) in enumerate(rows.items())}
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
@@ -134,21 +118,11 @@ def read_pictures(path):
     return sorted(kept.items())
 
 
-def training_curves(history, terms=("loss",), labels=None, log=False):
-    """Show the training and the validation curve of each term, one plot per term, with the best epoch marked.
-
-    history: `{"epoch": [...], "train": {term: [...]}, "validation": {term: [...]}}`. labels: `{term: y-axis label}`,
-    to say the unit. The best epoch is that of the lowest validation 'loss'. log: a logarithmic axis, used in those
-    plots whose values are all positive and differ threefold or more. Returns the figure.
-    """
-    fig = Picture(min(WIDTH, 5.5 if len(terms) == 1 else 4.2 * len(terms)), 3.2)
-    for axes, term in zip(fig.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
-        draw_curves(axes, history, term, (labels or {}).get(term, term), log)
-    return fig
-
-
 def draw_curves(axes, history, term, label, log):
-    """Draw one term of a history into given axes; see training_curves."""
+    """Draw one term of a history into given axes, with the epoch of the lowest validation loss marked.
+
+    log: a logarithmic axis, where all values are positive and differ threefold or more.
+    """
     epochs, train, validation = history["epoch"], history["train"][term], history["validation"][term]
     marker = "o" if len(epochs) < 3 else None  # a line of one point would show nothing
     for (split, colour), values in zip(SPLITS.items(), (train, validation), strict=True):
@@ -163,14 +137,6 @@ def draw_curves(axes, history, term, label, log):
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(left=0)
     axes.legend()
-
-
-def display_in(handle, data, **options):
-    """Display data in the place of a handle, or in a new place where it is None; return the handle."""
-    if handle is None:
-        return display(data, display_id=True, **options)
-    handle.update(data, **options)
-    return handle
 
 
 def in_notebook():

@@ -16,23 +16,17 @@ def blocks(steps, skips=(), letters=14, shapes=None):
     """Draw an architecture from left to right and return the figure.
 
     Args:
-        steps: a list whose entries are boxes, (label, shape), such as ("conv 4×4, stride 2", "32 × 14 × 14"); an entry
-            may also be a list of boxes, which stand above each other, as the two outputs of a decoder do. Arrows run
-            from each entry to the next: one per box where both have as many, else from every box to every box.
-        skips: skip connections, (from, to) or (from, to, text), as positions in `steps`. What lies between the two
-            is drawn a level lower, so that nested skips make the U of a U-Net.
-        letters: texts are wrapped to lines of about so many; a notebook is nine inches wide.
+        steps: a list whose entries are boxes, (label, shape), such as ("conv 4×4, stride 2", "32 × 14 × 14"), or lists
+            of boxes that stand above each other. Arrows run from each entry to the next: one per box where both have as
+            many, else from every box to every box.
+        skips: skip connections, (from, to) or (from, to, text), as positions in `steps`. What lies between is drawn a
+            level lower: nested skips make the U of a U-Net. letters: of a line of text, about.
         shapes: {position: text} on the arrow that leaves the entry at this position: what is handed on, and its shape.
 
-    A box has the colour of the source that its label names. Raises ValueError for a skip that leads backwards or
-    nowhere, or that crosses another one.
+    A box has the colour of the source that its label names.
     """
     columns = [step if isinstance(step, list) else [step] for step in steps]
     pairs = [(skip[0], skip[1]) for skip in skips]
-    for first, last in pairs:
-        crossing = any(first < start < last < end for start, end in pairs)
-        if not 0 <= first < last < len(columns) or crossing:
-            raise ValueError(f"the skip from {first} to {last} leads backwards or nowhere, or crosses another one")
     levels = [sum(first < number < last for first, last in pairs) for number in range(len(columns))]
     columns, shapes = [[_texts(letters, *box) for box in column] for column in columns], shapes or {}
     height = max(_lines(box) for column in columns for box in column) * LINE + 2 * PADDING

@@ -47,10 +47,7 @@ STYLE = {
 
 
 class Picture(Figure):
-    """A figure that a notebook shows once: as the last line of a cell, or by display().
-
-    Figures made by pyplot are also shown at the end of their cell and stay in memory until they are closed.
-    """
+    """A figure that a notebook shows once, by display() or as a cell's last line; pyplot's are shown again after it."""
 
     def __init__(self, width, height, layout="constrained"):
         super().__init__(figsize=(width, height), dpi=100, layout=layout)
@@ -88,10 +85,9 @@ def colour_of(name, default="black"):
 
 
 def image_grid(rows, captions=None):
-    """Show rows of images, each row labelled at its left; black is 0 and white is 1 in every image.
+    """Show rows of images `{label: (n, height, width) or (n, 1, height, width)}`, black 0 and white 1.
 
-    rows: `{label: (n, height, width) or (n, 1, height, width)}`, the same shape in each. captions: n short texts above
-    the columns. Returns the figure.
+    captions: n short texts above the columns. Returns the figure.
     """
     count, height, width = image_stack(rows).shape[1:]
     scale = min(0.9, (WIDTH - 1.6) / count)  # inches per image
@@ -126,22 +122,32 @@ def draw_image_grid(axes, rows, captions=None, interpolation="nearest"):
     axes.grid(False)
 
 
+def plot_grid(count, columns, above, height):
+    """Return a figure and the axes (rows, columns) of `count` plots that share their scales.
+
+    above, height: inches for what the plots have in common, and for a row of them.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    fig = Picture(WIDTH, above + height * rows)
+    places = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in places.flat[count:]:
+        axes.set_visible(False)
+    return fig, places
+
+
 def spectrogram_grid(spectrograms, sample_rate, label, limits, highest=None, start=0.0, columns=3):
     """Show spectrograms or masks side by side, with the same axes and the same colours for the same value.
 
     Args:
-        spectrograms: {title: (values (bins, frames), n_fft, hop_length)}; each may have an STFT of its own. Frame f is
-            centred on sample f * hop_length, bin k on k * sample_rate / n_fft.
+        spectrograms: {title: (values (bins, frames), n_fft, hop_length)}; each may have an STFT of its own.
         label: what the values are, with their unit. limits: the values of the darkest and of the brightest colour.
         highest: frequency in Hz up to which they are shown; None: half the sample rate.
         start: the time in seconds of the first frame. columns: spectrograms in a row.
 
     Returns the figure; raises ValueError for values that do not fit n_fft.
     """
-    columns = min(columns, len(spectrograms))
-    rows = -(-len(spectrograms) // columns)
-    fig = Picture(WIDTH, 0.7 + 2.5 * rows)
-    places = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    fig, places = plot_grid(len(spectrograms), columns, 0.7, 2.5)
     for axes, (title, (values, n_fft, hop_length)) in zip(places.flat, spectrograms.items(), strict=False):
         values = torch.as_tensor(values).detach().cpu().float()
         if values.dim() != 2 or len(values) != n_fft // 2 + 1:
@@ -149,10 +155,8 @@ def spectrogram_grid(spectrograms, sample_rate, label, limits, highest=None, sta
         image = draw_spectrogram(axes, values, sample_rate, n_fft, hop_length, limits, highest, start)
         axes.set_title(title, fontsize=10)
         axes.set_xlim(start, start + (values.shape[1] - 1) * hop_length / sample_rate)
-    for axes in places.flat[len(spectrograms) :]:
-        axes.set_visible(False)
-    for column in range(columns):  # the lowest of each column has the labels of the time axis
-        places[(len(spectrograms) - 1 - column) // columns, column].tick_params(labelbottom=True)
+    for axes in places.flat[: len(spectrograms)][-places.shape[1] :]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
     fig.supylabel("frequency in kHz", fontsize=10)
     fig.supxlabel("time in s", fontsize=10)
     fig.colorbar(image, ax=places, label=label, pad=0.015).outline.set_visible(False)
@@ -176,11 +180,11 @@ def draw_spectrogram(axes, values, sample_rate, n_fft, hop_length, limits, highe
 # ---- curves and comparisons --------------------------------------------------------------------------------------
 
 
-def line_plots(plots, marks=None, legend=None):
+def line_plots(plots, marks=None):
     """Show plots side by side; a name has one colour in all of them, and there is one legend for all.
 
     plots: {title: (x label, y label, {name: (x values, y values)})}. marks: {x: text} for dotted vertical lines in
-    every plot. legend: the legend's title. Returns the figure.
+    every plot. Returns the figure.
     """
     fig = Picture(WIDTH, 3.2)
     names = list(dict.fromkeys(name for _, _, curves in plots.values() for name in curves))
@@ -195,27 +199,22 @@ def line_plots(plots, marks=None, legend=None):
             axes.text(x, 1, f" {text}", transform=axes.get_xaxis_transform(), va="top", fontsize=9)
         axes.set(xlabel=x_label, ylabel=y_label, title=title)
         axes.margins(x=0)
-    fig.legend(drawn.values(), drawn, title=legend, loc="outside right upper")
+    fig.legend(drawn.values(), drawn, loc="outside right upper")
     return fig
 
 
-def small_multiples(histories, term, label, columns=4):
-    """Show a term of several trainings in small plots with the same axes, the epoch that is kept as a dotted line.
+def small_multiples(histories, term, label):
+    """Show a term of {name: what fit() returns} in small plots, the epoch that is kept as a dotted line.
 
-    histories: {name: what fit() returns}. label: what the term is, with its unit. Returns the figure.
+    label: what the term is, with its unit. Returns the figure.
     """
-    columns = min(columns, len(histories))
-    rows = -(-len(histories) // columns)
-    fig = Picture(WIDTH, 0.6 + 1.7 * rows)
-    places = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    fig, places = plot_grid(len(histories), columns=4, above=0.6, height=1.7)
     for axes, (name, history) in zip(places.flat, histories.items(), strict=False):
         for split, colour in (("train", CYCLE[3]), ("validation", CYCLE[2])):
             marker = "o" if len(history["epoch"]) < 3 else None  # a line of one point would show nothing
             axes.plot(history["epoch"], history[split][term], color=colour, marker=marker, linewidth=1.4, label=split)
         axes.axvline(history["best_epoch"], color="black", linewidth=0.9, linestyle=":")
         axes.set_title(name, fontsize=10)
-    for axes in places.flat[len(histories) :]:
-        axes.set_visible(False)
     fig.supylabel(label, fontsize=10)
     fig.supxlabel("epoch", fontsize=10)
     fig.legend(*places[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
@@ -223,11 +222,7 @@ def small_multiples(histories, term, label, columns=4):
 
 
 def bars(labels, means, lows, highs, label):
-    """Show horizontal bars from top to bottom with their intervals and values.
-
-    lows, highs: ends of each interval, NaN where there is none. label: what the values are, with their unit.
-    Returns the figure.
-    """
+    """Show horizontal bars with their values and intervals, NaN where there is none. Returns the figure."""
     means, lows, highs = (np.asarray(numbers, dtype=float) for numbers in (means, lows, highs))
     fig = Picture(WIDTH, 0.9 + 0.36 * len(labels))
     axes = fig.subplots()
@@ -252,11 +247,7 @@ def bars(labels, means, lows, highs, label):
 
 
 def grouped_bars(values, groups, label):
-    """Show bars side by side in groups, each name in one colour.
-
-    values: {name: one value per group, NaN for none}. groups: their names. label: what the values are, with their unit.
-    Returns the figure.
-    """
+    """Show {name: one value per group, NaN for none} as bars side by side in named groups. Returns the figure."""
     fig = Picture(WIDTH, 3.6)
     axes = fig.subplots()
     width = 0.84 / len(values)
@@ -273,11 +264,7 @@ def grouped_bars(values, groups, label):
 
 
 def heatmap(matrix, row_names, column_names, label, row_label=None, column_label=None):
-    """Show a matrix as coloured cells with their values; a NaN cell, which had no items, stays empty.
-
-    matrix: `(rows, columns)`. label: what the values are, with their unit. row_label, column_label: what the rows and
-    columns are. Returns the figure.
-    """
+    """Show a matrix (rows, columns) as coloured cells with their values, NaN as an empty one. Returns the figure."""
     matrix = np.asarray(matrix, dtype=float)
     fig = Picture(WIDTH, 1.5 + 0.38 * len(row_names))
     axes = fig.subplots()
@@ -294,19 +281,6 @@ def heatmap(matrix, row_names, column_names, label, row_label=None, column_label
     axes.spines[:].set_visible(False)
     axes.grid(False)
     fig.colorbar(image, ax=axes, label=label, pad=0.02).outline.set_visible(False)
-    return fig
-
-
-def scatter(points, x_label, y_label):
-    """Show points {group: [(x, y), ...]}, each group in a colour of its own. Returns the figure."""
-    fig = Picture(0.6 * WIDTH, 3.4)
-    axes = fig.subplots()
-    for number, (name, pairs) in enumerate(points.items()):
-        x, y = np.asarray(pairs, dtype=float).reshape(-1, 2).T
-        axes.scatter(x, y, s=28, alpha=0.85, label=name, color=CYCLE[number % len(CYCLE)])
-    axes.set(xlabel=x_label, ylabel=y_label)
-    if len(points) > 1:
-        axes.legend()
     return fig
 
 

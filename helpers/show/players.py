@@ -53,11 +53,9 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, rem
         highest: the frequency in Hz up to which the spectrogram is shown; None: half the sample rate.
         remarks: {name: what stands above its player}, such as its score, or what to listen for.
 
-    Returns an IPython HTML object, for the last line of a cell or display(). It holds the sound as MP3 and needs
-    nothing else to play it, also from a saved notebook. All rows have the same scales. Levels are kept: only where a
-    waveform would clip, all are made quieter by the same gain, and a line says by how much.
-
-    Raises ValueError for a part that is too long or not inside, UserError for NaN or infinity.
+    Returns an IPython HTML object that holds the sound as MP3. All rows have the same scales. Where a waveform would
+    clip, all are made quieter by the same gain, and a line says by how much. Raises ValueError for a part that is too
+    long or not inside, UserError for NaN or infinity.
     """
     clips = {name: _part(name, waveform, sample_rate, seconds, start) for name, waveform in waveforms.items()}
     peak = max(float(clip.abs().max()) for clip in clips.values())
@@ -68,8 +66,9 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, rem
     rows = []
     for name, picture in _pictures(clips, sample_rate, start, peak, highest).items():
         sound = _mp3(clips[name] / max(1.0, peak), sample_rate)
+        sound, picture = (base64.b64encode(content).decode() for content in (sound, picture))
         row = ROW.format(
-            name=html.escape(name), colour=_colour(name), sound=_base64(sound), picture=_base64(picture),
+            name=html.escape(name), colour=_colour(name), sound=sound, picture=picture,
             player_width=PLAYER_WIDTH, picture_width=PICTURE_WIDTH, remark=html.escape((remarks or {}).get(name, "")),
         )  # fmt: skip
         rows.append(row.replace("\n", ""))
@@ -80,10 +79,6 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, rem
 def _colour(name):
     """Return the colour of the source that a row's name names first: 'vocals, mixture's phase' are vocals."""
     return colour_of(re.split(r"[:,]", name)[0], colour_of(name, CYCLE[-1]))
-
-
-def _base64(content):
-    return base64.b64encode(content).decode()
 
 
 def _part(name, waveform, sample_rate, seconds, start):
