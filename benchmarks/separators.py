@@ -31,7 +31,7 @@ from helpers.separation.evaluation import evaluate  # noqa: E402
 from helpers.separation.every_speed import EverySpeed  # noqa: E402
 from helpers.separation.networks import ModelSeparator  # noqa: E402
 
-FOR_SONGS = ("deep-unet-songs", "unet-songs", "deep-unet-stems")
+FOR_SONGS = ("deep-unet-songs", "songs-ensemble", "unet-songs", "deep-unet-stems")
 FOR_CLIPS = ("deep-unet", "music-vae", "mir1k-lstm", "mir1k-single-frame", "mask-unet", "band-split")
 SLOW = 5  # methods that learn nothing get every fifth clip
 SONG = 240.0  # seconds
@@ -80,7 +80,8 @@ def excerpts(data_dir):
     train = load_corpus("musdb18hq", "train", data_dir, real=True).vocals_and_accompaniment()
     folder = place("sisec-excerpts", data_dir) / "systems"
     published = {system: PublishedEstimates(folder, system) for system in published_systems(folder)}
-    separators = networks(FOR_SONGS, "deep-unet-songs") | published | floors(train, corpus.sources)
+    own = networks(FOR_SONGS, "deep-unet-songs") | networks(("songs-ensemble",), "songs-ensemble")
+    separators = own | published | floors(train, corpus.sources)
     measure("excerpts", "SiSEC 2018's excerpts", corpus, separators)
 
 
@@ -97,7 +98,7 @@ def speed(data_dir):
     """Seconds for four minutes of stereo at 44.1 kHz, the better of two runs each, in turn."""
     torch.manual_seed(0)
     song = 0.1 * torch.randn(2, round(SONG * 44_100))
-    methods = {name: load_separator(name, "cpu") for name in ("deep-unet-songs", "deep-unet-stems")}
+    methods = {name: load_separator(name, "cpu") for name in ("deep-unet-songs", "deep-unet-stems", "songs-ensemble")}
     unmix = OpenUnmix(512, sample_rate=44_100, n_fft=4096, hop_length=1024)
     methods["Open-Unmix's architecture, 2 networks"] = ModelSeparator(unmix, torch.device("cpu"))
     seconds = dict.fromkeys(methods, float("inf"))

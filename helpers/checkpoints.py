@@ -89,8 +89,9 @@ def _read_arguments(text):
 
 
 def _is_modest(value, least=0):
-    if isinstance(value, list):
-        return all(_is_modest(part, NARROWEST) for part in value)
+    if isinstance(value, list | dict):
+        parts = value.values() if isinstance(value, dict) else value
+        return all(_is_modest(part, NARROWEST) for part in parts)
     return not isinstance(value, int | float) or value == 0 or least <= abs(value) <= LARGEST
 
 

@@ -10,6 +10,7 @@ from helpers.losses import MaskLoss, MultiResolutionLoss, MusicVAELoss, Weighted
 from helpers.models import (
     BandSplitModel,
     DeepUNet,
+    Ensemble,
     LSTMNet,
     MaskUNet,
     MusicVAE,
@@ -75,6 +76,7 @@ MODELS = {
     "deep U-Net": partial(DeepUNet, width=4, **SMALL, sources=STEMS),
     "Wave-U-Net": partial(WaveUNet, levels=4, width=3, **RATE),
     "Wave-U-Net, four sources": partial(WaveUNet, levels=4, width=3, sources=STEMS, **RATE),
+    "ensemble": partial(Ensemble, [["DeepUNet", {"width": width, **SMALL}] for width in (3, 4)], [0.7, 0.3]),
     "Open-Unmix": partial(OpenUnmix, hidden=8, layers=2, dropout=0.0, **SMALL, sources=STEMS),
     "band-split": partial(BandSplitModel, **BANDS),
     "band-split, four sources": partial(BandSplitModel, sources=STEMS, **BANDS),
@@ -104,7 +106,7 @@ def mixture_for(model, length=2001, batch=2, seed=1):
 def losses_of(model):
     """The losses that a model can be trained with."""
     losses = [MultiResolutionLoss(((128, 64), (64, 32))), waveform_mse]
-    if not isinstance(model, WaveUNet):
+    if hasattr(model, "stft"):
         losses += [MaskLoss("kl"), MaskLoss("waveform"), WeightedL1Loss((1 / len(model.sources),) * len(model.sources))]
     if isinstance(model, MusicVAE):
         losses += [MusicVAELoss(target) for target in ("levels", "magnitudes", "variances", "waveforms")]

@@ -42,7 +42,7 @@ def test_levels_make_no_difference_and_silence_stays_silent(name):
     assert (estimates[:, 0] - estimates[:, 1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in WAVES])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in (*WAVES, "ensemble")])
 @torch.no_grad()
 def test_the_analysis_is_what_the_protocol_says(name):
     model = made(name)

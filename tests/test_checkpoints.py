@@ -22,6 +22,13 @@ SMALL = {
     "ImageVAE": {"kind": "conv", "latent": 2, "width": 3},
     "LSTMNet": {"n_fft": 64, "hop_length": 16, "width": 8, "code": 6, "hidden": 5, "sample_rate": 8000},
     "BandSplitModel": {"features": 8, "blocks": 1, "n_fft": 256, "hop_length": 64},
+    "Ensemble": {
+        "members": [
+            ["DeepUNet", {"width": 3, "n_fft": 512, "hop_length": 128}],
+            ["SingleFrameNet", {"width": 5, "code": 3, "sample_rate": 16_000}],
+        ],
+        "weights": [0.75, 0.25],
+    },
 }
 
 
@@ -168,6 +175,7 @@ HOSTILE = [
     ("LSTMNet", {"n_fft": 2**31, "hop_length": 512}),
     ("DeepUNet", {"n_fft": 300_000, "hop_length": 512}),
     ("BandSplitModel", {"bands": [[22_050, 1e-5]]}),
+    ("Ensemble", {"members": [["DeepUNet", {"n_fft": 2**31, "hop_length": 512}]], "weights": [1.0]}),
 ]
 
 

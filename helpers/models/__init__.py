@@ -14,6 +14,7 @@ Every model keeps its constructor's arguments in `model.arguments`, so that a ch
 from helpers.models.audio_model import Analysis, AudioModel
 from helpers.models.band_split import BandSplitModel
 from helpers.models.deep_unet import DeepUNet
+from helpers.models.ensemble import Ensemble
 from helpers.models.image_unet import ImageUNet, clip_to_feasible, feasible_interval
 from helpers.models.image_vae import ImageVAE, condition_on_mixture, reparameterise
 from helpers.models.mask_nets import LSTMNet, MaskModel, SingleFrameNet, SourceLSTM, fit_statistics
@@ -23,7 +24,7 @@ from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet
 from helpers.models.wave_unet import WaveUNet
 
 MODELS = (
-    BandSplitModel, DeepUNet, ImageUNet, ImageVAE, LSTMNet, MaskUNet, MusicVAE, OpenUnmix, SingleFrameNet,
+    BandSplitModel, DeepUNet, Ensemble, ImageUNet, ImageVAE, LSTMNet, MaskUNet, MusicVAE, OpenUnmix, SingleFrameNet,
     SourceLSTM, SpectrogramUNet, WaveUNet,
 )  # fmt: skip
 ARCHITECTURES = {model.__name__: model for model in MODELS}  # what a checkpoint may name

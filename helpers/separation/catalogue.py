@@ -15,6 +15,7 @@ FOLDERS = (ROOT / "checkpoints", BUILD / "checkpoints")  # the committed ones fi
 NAMES = {"savedModel_feedforward_best": "feedforward", "savedModel_RNN_best": "lstm"}  # {file: model}
 USES = {  # which model for what: the first that is there, chosen on validation data and not by what is listed here
     "voice and rest of your songs": ("deep-unet-songs", "unet-songs"),
+    "the same, better and slower": ("songs-ensemble",),
     "four stems of your songs": ("deep-unet-stems", "unet-stems"),
     "clips like those of MIR-1K": ("deep-unet",),
     "the homework, single frames": ("feedforward", "mir1k-single-frame"),

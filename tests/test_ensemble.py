@@ -1,0 +1,30 @@
+"""The weighted mean of networks, in one file."""
+
+import pytest
+import torch
+from audio_models import RATE, SMALL, STEMS
+
+from helpers.checkpoints import load_checkpoint, save_checkpoint
+from helpers.models import DeepUNet, Ensemble
+from helpers.separation import ModelSeparator
+
+
+def test_it_gives_the_weighted_mean_of_the_voices_and_leaves_the_rest(tmp_path):
+    torch.manual_seed(0)
+    two = DeepUNet(width=4, **SMALL).eval()
+    four = DeepUNet(width=3, **SMALL, sources=STEMS[::-1]).eval()
+    save_checkpoint(tmp_path / "both.safetensors", Ensemble.of([two, four], [0.7, 0.3]))
+    model, _ = load_checkpoint(tmp_path / "both.safetensors")
+    song = torch.randn(2, 8000)
+    estimates = ModelSeparator(model, "cpu")(song, 8000)
+    alone = [ModelSeparator(network, "cpu")(song, 8000)["vocals"] for network in (two, four)]
+    torch.testing.assert_close(estimates["vocals"], 0.7 * alone[0] + 0.3 * alone[1])
+    torch.testing.assert_close(estimates["vocals"] + estimates["accompaniment"], song)
+
+
+def test_it_takes_networks_of_one_sample_rate_with_a_weight_each():
+    member = ["DeepUNet", {"width": 4, **SMALL}]
+    with pytest.raises(ValueError, match=r"2 networks of the rates \[8000, 16000\]"):
+        Ensemble([member, ["DeepUNet", {"width": 4, **SMALL, "sample_rate": 2 * RATE["sample_rate"]}]], [0.5, 0.5])
+    with pytest.raises(ValueError, match="1 networks .* with 2 weights"):
+        Ensemble([member], [0.5, 0.5])
