@@ -154,10 +154,17 @@ def versions():
 
 
 def git_revision():
-    """Return the short revision of the project's checkout, 'unknown' outside a git checkout."""
-    describe = ["git", "describe", "--always", "--dirty"]
+    """Return the short revision of the project's checkout, 'unknown' outside one.
+
+    It ends in '-dirty' where a tracked file has been changed since, but for the figures and results that runs write.
+    """
+
+    def git(*command):
+        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!report/results")
+        return git("rev-parse", "--short", "HEAD") + "-dirty" * bool(changed)
     except (FileNotFoundError, subprocess.CalledProcessError):  # no git on this machine, no checkout
         return "unknown"
 

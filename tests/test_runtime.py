@@ -204,3 +204,20 @@ def test_git_revision_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert runtime.git_revision() == "unknown"
+
+
+def test_what_runs_write_does_not_make_a_revision_dirty_but_a_changed_source_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "ROOT", tmp_path)
+    assert runtime.git_revision() == "unknown"
+    for file in ("code.py", "figures/a.png", "report/results/a.json"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("1")
+    for command in ("init", "add .", "-c user.name=a -c user.email=a@b commit -m one"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    clean = runtime.git_revision()
+    (tmp_path / "figures/a.png").write_text("2")
+    (tmp_path / "report/results/a.json").write_text("2")
+    (tmp_path / "untracked.txt").write_text("2")
+    assert len(clean) >= 7 and runtime.git_revision() == clean
+    (tmp_path / "code.py").write_text("2")
+    assert runtime.git_revision() == f"{clean}-dirty"
