@@ -80,9 +80,11 @@ def parts(number, s):
     if number == "02":
         conv, deep = (models.MusicVAE(network=name, width=s.width) for name in ("conv", "deep"))
         high = models.MusicVAE("conv", width=s.width, sample_rate=44_100, n_fft=512, hop_length=256)
-        yield "7 models at 44.1 kHz (`seeds`, `epochs`)", training(s, (2 * s.seeds + 1) * s.epochs, high)
+        count = 2 * s.seeds + 1
+        yield f"{count} models at 44.1 kHz (`seeds`, `epochs`)", training(s, count * s.epochs, high)
         yield "10 small models (`epochs`, `steps`)", training(s, 10 * s.epochs, conv)
-        yield "8 deep ones (`seeds`, `epochs`, `steps`)", training(s, (2 + 2 * s.seeds) * s.epochs, deep)
+        count = 2 + 2 * s.seeds
+        yield f"{count} deep ones (`seeds`, `epochs`, `steps`)", training(s, count * s.epochs, deep)
         yield "5 of the KL term (`study_steps`)", training(s, 5 * s.epochs, deep, steps=s.study_steps)
         yield (
             "evaluation of clips",
