@@ -1,0 +1,88 @@
+"""What the notebooks' sentences say in numbers is what their results files hold: what was typed must not drift."""
+
+import nbformat
+import pytest
+
+from helpers.runtime import ROOT
+from report.paper import Paper
+
+
+def cell(file, column, **where):
+    """Return a function that reads one cell of a results file, which refuses trials and uncommitted code."""
+    return lambda: Paper().raw(file, column, **where)
+
+
+def minus(one, other):
+    return lambda: one() - other()
+
+
+def interval(file, column, **where):
+    return [cell(file, column + end, **where) for end in ("", " low", " high")]
+
+
+def of(file, column, source=None, name="separator", **more):
+    """Return a function of names: the cells of these rows."""
+    where = {"source": source} if source else {}
+    return lambda *names: [cell(file, column, **where, **{name: one}, **more) for one in names]
+
+
+loss = of("01_losses_matched", "conditioned", name="loss")
+(learnt,), (bce,), (l1,), (l2,) = loss("learnt"), loss("BCE"), loss("L1"), loss("L2")
+digit = of("01_results", "PSNR of the mean")
+made = digit("learnt variance, conditioned", "learnt variance, equal sharing", "trained through conditioning")
+conditioned, shared, through = made
+homework, steps = of("03_homework", "NSDR", "vocals"), of("03_steps", "vocals")
+known, four = of("03_memory", "vocals"), "03_four_sources"
+songs, band = of("03_songs", "NSDR", "vocals"), of("03_songs", "NSDR", "accompaniment")
+real, clips = of("03_excerpts", "NSDR", "vocals"), of("03_clips", "GNSDR", "vocals")
+lost = of("03_singers", "lost (dB)")
+
+
+def ahead(name, other):
+    return interval("03_pairs", "NSDR", separator=name, against=other)
+
+
+FINDINGS = [
+    ("01", "study-text", "by {:.1f} dB, with", [minus(learnt, bce)]),
+    ("01", "study-text", 'from "equal sharing" to "conditioned", {:.1f} dB',
+     [minus(learnt, cell("01_losses_matched", "equal sharing", loss="learnt"))]),
+    ("01", "study-text", "L1 is {:.1f} to 0.3 dB below them", [minus(l2, l1)]),
+    ("01", "results-text", "another {:.1f} dB;", [minus(conditioned, shared)]),
+    ("01", "results-text", "conditioning is worth {:.1f} dB", [minus(through, conditioned)]),
+    ("01", "calibration-caption", "the U-Net is {:.1f} dB ahead", [minus(*digit("kept U-Net", "kept VAE"))]),
+    ("03", "homework-heard", "equaliser gains {:.1f} dB, squared errors {:.1f}, KL {:.1f}, the reversed divergence {:.1f}",
+     homework("equaliser", "homework, l2", "homework, KL", "homework, reversed kl")),
+    ("03", "ablation-learnt", "(+{:.2f} dB for the voice)", [minus(*steps("remixed", "both sources"))]),
+    ("03", "ablation-learnt", "**logarithm lost** {:.1f} dB", [minus(*steps("loudness", "log"))]),
+    ("03", "memory-caption", "More training alone brings {:.1f} dB. Memory brings {:.1f} to {:.1f} dB more",
+     [minus(*known("continued, no memory", "speeds")),
+      *(minus(*known(name, "continued, no memory")) for name in ("LSTM, state carried", "LSTM, both ways"))]),
+    ("03", "post-learnt", "({:.2f}, {:.2f}, {:.2f} for the voice)",
+     of("03_layers", "vocals")(*(f"post, {layers} layers" for layers in (1, 2, 3)))),
+    ("03", "four-heard", "gain {:.1f} and {:.1f} dB where that has {:.1f} and {:.1f}",
+     [cell(four, "NSDR", separator=name, source=source) for name in ("four sources", "equaliser")
+      for source in ("drums", "bass")]),
+    ("03", "four-heard", "{:.1f} [{:.1f}, {:.1f}] against {:.1f}",
+     [*interval(four, "NSDR", separator="four sources", source="other"),
+      cell(four, "NSDR", separator="equaliser", source="other")]),
+    ("03", "songs-caption", "{:.1f} dB for the voice, NMF {:.1f}, the equaliser {:.1f}; for the accompaniment {:.1f} and",
+     [*songs("kept LSTM", "nmf-kl-blind", "equaliser"), *band("kept LSTM")]),
+    ("03", "songs-caption", "networks ({:.1f} to {:.1f} dB)", songs("homework, reversed kl", "homework, KL")),
+    ("03", "clips-text", "({:.1f} dB for the voice) is level with blind NMF ({:.1f})", real("kept LSTM", "nmf-kl-blind")),
+    ("03", "clips-text", "by {:.2f} dB [{:.2f}, {:.2f}]", ahead("kept LSTM", "kept single frame")),
+    ("03", "clips-text", "of the equaliser by {:.2f} [{:.2f}, {:.2f}]", ahead("kept LSTM", "equaliser")),
+    ("03", "clips-text", "is not shown**: {:.2f} dB [{:.2f}, {:.2f}]", ahead("kept LSTM", "nmf-kl-blind")),
+    ("03", "clips-caption", "({:.1f} dB), then the VAE ({:.1f}), then the kept LSTM and section 8's ({:.1f} to {:.1f})",
+     clips("Wiener oracle", "music-vae, notebook 02", "LSTM, forwards", "kept LSTM")),
+    ("03", "clips-caption", "has {:.1f} dB, the LSTMs grown beside it {:.1f} to {:.1f}",
+     clips("continued, no memory", "LSTM, forwards", "LSTM, both ways")),
+    ("03", "singers-learnt", "lose {:.1f} to {:.1f} dB. HPSS loses {:.1f} and the oracle {:.1f}",
+     lost("convolutions", "kept single frame", "hpss", "Wiener oracle")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("notebook", "name", "words", "numbers"), FINDINGS, ids=[f"{f[0]}-{f[2]}" for f in FINDINGS])
+def test_a_number_in_a_sentence_is_the_one_in_the_results(notebook, name, words, numbers):
+    (path,) = ROOT.glob(f"{notebook}_*.ipynb")
+    (sentence,) = (one.source for one in nbformat.read(path, 4).cells if one.id == name)
+    assert words.format(*(number() for number in numbers)) in " ".join(sentence.split())
