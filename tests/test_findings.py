@@ -1,5 +1,7 @@
 """What the notebooks' sentences say in numbers is what their results files hold: what was typed must not drift."""
 
+import functools
+
 import nbformat
 import pytest
 
@@ -82,8 +84,12 @@ FINDINGS = [
 ]  # fmt: skip
 
 
+@functools.cache
+def sources(notebook):
+    (path,) = ROOT.glob(f"{notebook}_*.ipynb")
+    return {one.id: " ".join(one.source.split()) for one in nbformat.read(path, 4).cells}
+
+
 @pytest.mark.parametrize(("notebook", "name", "words", "numbers"), FINDINGS, ids=[f"{f[0]}-{f[2]}" for f in FINDINGS])
 def test_a_number_in_a_sentence_is_the_one_in_the_results(notebook, name, words, numbers):
-    (path,) = ROOT.glob(f"{notebook}_*.ipynb")
-    (sentence,) = (one.source for one in nbformat.read(path, 4).cells if one.id == name)
-    assert words.format(*(number() for number in numbers)) in " ".join(sentence.split())
+    assert words.format(*(number() for number in numbers)) in sources(notebook)[name]
