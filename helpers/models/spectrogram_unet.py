@@ -71,8 +71,8 @@ class SpectrogramUNet(AudioModel):
         self.centre = two_convolutions(widths[-1], deepest)
         self.up = nn.ModuleList(DecoderBlock(2 * channels, channels, dropout) for channels in reversed(widths))
         self.last = nn.Sequential(nn.Conv2d(width, len(self.sources), 1), nn.ReLU())
-        # a ReLU that is 0 everywhere learns nothing more: let every output begin above it
-        nn.init.constant_(self.last[0].bias, 0.5)
+        # a ReLU that is 0 everywhere learns nothing more: let every output begin above it, near music's mean magnitude
+        nn.init.constant_(self.last[0].bias, 0.1)
 
     def estimate(self, mixture):
         """Magnitudes (batch, 1, bins, frames) -> (batch, sources, bins, frames), never negative."""
