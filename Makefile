@@ -1,6 +1,10 @@
 # make run   everything on a fresh machine: environment, notebooks, PDFs, the table of results
 # make test  the same environment, the whole test suite
+# make pdf   the executed notebooks as PDFs, in build/
+# make table   the results that are there, in words
 # make report   report/report.pdf, from report/report.md and the results in report/results/
+# make fetch   the image sets; `python -m helpers fetch --help` names more
+# make clean   away with build/ and the environments
 # make submission NAME="First Family" ID=123   the archive to hand in, build/FirstFamily-123.zip
 # Options: PYTHON=python3.12 (the one to build on), PROFILE=smoke|quick|full (default auto), NOTEBOOKS="01_...ipynb"
 
@@ -15,7 +19,7 @@ PARALLEL = -n 2 --dist loadfile
 
 .PHONY: help run test test-colab test-helpers pdf report table fetch submission clean
 help:
-	@sed -n 's/^# make /make /p' Makefile
+	@sed -n 's/^# \(make \|Options\)/\1/p' Makefile
 
 run: $(STAMP)
 	$(IN) -m report run --profile "$(PROFILE)" $(NOTEBOOKS)

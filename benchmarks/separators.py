@@ -70,7 +70,7 @@ def songs(data_dir):
     own = networks(FOR_SONGS, "deep-unet-songs")
     measure("songs", "Test songs", two, own | floors(train.vocals_and_accompaniment(), two.sources))
     stems = networks(("deep-unet-stems", "unet-stems"))
-    plain = {name: BASELINES[name].make(four.sources) for name in ("mixture",)}
+    plain = {"mixture": BASELINES["mixture"].make(four.sources)}
     measure("stems", "Four stems of the test songs", four, stems | plain | {"fixed equaliser": FixedEqualiser(train)})
 
 

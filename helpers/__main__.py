@@ -45,7 +45,7 @@ def _number(kind, least=1e-9, most=1e9):
     def read(text):
         number = kind(text)
         if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text} is too small or too large")
+            raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
         return number
 
     read.__name__ = "number"
@@ -118,7 +118,7 @@ def _add_train(commands):
     command = _add(commands, _train, text, example)
     add = command.add_argument
     add("name", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
-    add("--data", metavar="CORPUS", required=True, help="as for `evaluate`, with stems, such as mir1k+voices-and-bands")
+    add("--data", metavar="CORPUS", required=True, help="as for `evaluate` but multitrack: mir1k+voices-and-bands")
     add("--data-dir", **DATA_DIR)
     add("--epochs", metavar="N", type=_number(int), required=True, help="each ends in a validation")
     add("--steps", metavar="N", type=_number(int), required=True, help="batches per epoch")
@@ -163,7 +163,7 @@ def _separate(options):
     from helpers.separation.every_speed import EverySpeed
     from helpers.separation.files import progress_line, separate_files
 
-    show, name = progress_line("separating"), Path(options.model).stem
+    show, name = progress_line("separating"), Path(options.model).name.removesuffix(".safetensors")
     separator = load_separator(options.model, options.device, options.chunk, None if options.every_speed else show)
     if options.every_speed:
         separator, name = EverySpeed(separator, progress=show), f"{name}-every-speed"
@@ -222,6 +222,7 @@ def _fetch(options):
         print(corpora.fetch(name, folder))
     if not options.corpora:
         images.fetch_images(folder)
+        print(folder / "MNIST", folder / "FashionMNIST", sep="\n")
 
 
 def _say(kind, sentence):

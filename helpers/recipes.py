@@ -118,7 +118,7 @@ def segments(samples, recipe, device, split, generator, steps):
     batches = SegmentSampler(samples, *sizes, generator, device, remix=REMIX, workers=workers).batches(steps)
     if recipe.equalise:
         batches = equalised(batches, generator, samples.sample_rate, recipe.equalise)
-    if recipe.spread:
+    if recipe.spread and "vocals" in samples.sources:
         voice = samples.sources.index("vocals")
         batches = with_new_singers(batches, generator, samples.sample_rate, recipe.spread, voice)
     return batches
@@ -146,18 +146,20 @@ def train(
     given = {"batch_size": batch_size, "seconds": seconds, "learning_rate": learning_rate}
     recipe = replace(recipe, **{setting: value for setting, value in given.items() if value})
 
-    with accelerator.main_process_first():  # converted copies of the corpus are made once
-        corpus = {split: load_split(data, split, model, data_dir) for split in ("train", "validation")}
-        heard = corpus | {"train": at_speeds(corpus["train"])}
-        samples = {split: load_samples(part, device) for split, part in heard.items()}
-    check_heard(samples["train"])
-
+    corpus = {split: load_split(data, split, model, data_dir) for split in ("train", "validation")}
     facts = {"data": corpus["train"].name, "recipe": name, "epochs": epochs, "steps": steps, "seed": seed}
     facts |= {setting: getattr(recipe, setting) for setting in given}
     facts |= {"start": Path(start).name, "start_sha256": file_hash(start)} if start else {}
     state = output.with_name(f"{name}-{fingerprint(model.arguments, recipe, facts)}.state")
     if resume and not state.exists():
         raise UserError(f"there is no {state} to resume: give the settings of that run, or leave out --resume")
+    if state.exists() and not resume and accelerator.is_main_process:
+        show(f"{state}, an earlier run of these settings, will be overwritten: to go on with it, stop and add --resume")
+
+    with accelerator.main_process_first():  # converted copies of the corpus are made once
+        heard = corpus | {"train": at_speeds(corpus["train"])}
+        samples = {split: load_samples(part, device) for split, part in heard.items()}
+    check_heard(samples["train"])
     batches = partial(segments, samples, recipe, device, steps=steps)
     if isinstance(model, MaskModel) and not start:
         with memory_errors_explained():

@@ -16,7 +16,8 @@ from helpers.runtime import UserError, write_atomically
 ROUNDING = 1e-9  # smaller numbers are rounding errors of zero
 PARTS = ("", " low", " high", " std")  # endings of the columns that make one cell of a table
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-FIELDS = {"title", "notebook", "data", "embedded", "split", "metric", "protocol", "profile", "revision", "rows"}
+FIELDS = {"title", "notebook", "data", "embedded", "split", "items", "metric", "protocol", "profile", "seed", "device"}
+FIELDS |= {"revision", "created", "rows", "extra"}
 AGAIN = "delete it and run its notebook again"
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import io
 import textwrap
 import types
 import zipfile
@@ -68,7 +69,9 @@ def save_run(path, plan, parts, history, best):
     """Write all that fit() needs to go on: its plan, {name: what has a state_dict()}, history and best weights."""
     states = {name: part.state_dict() for name, part in parts.items() if part is not None}
     state = {"plan": plan, "parts": states, "history": history, "best": best}
-    write_atomically(path, lambda file: torch.save(state, file))
+    buffer = io.BytesIO()
+    torch.save(state, buffer)  # to memory first: of a full disk torch makes a RuntimeError
+    write_atomically(path, buffer.getbuffer())
 
 
 def restore_run(path, plan, parts):

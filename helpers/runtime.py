@@ -18,7 +18,7 @@ from accelerate.utils import convert_to_fp32, find_device, set_seed
 
 ROOT = Path(__file__).resolve().parent.parent  # the project's folder, wherever it was cloned
 BUILD = ROOT / "build"  # everything that may be thrown away
-COMMITTED_PROFILES = ("long", "full")  # the profiles whose results may be committed
+COMMITTED_PROFILES = ("full",)  # the profiles whose results may be committed
 PACKAGES = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "librosa", "matplotlib", "ipywidgets", "IPython")
 seed_everything = set_seed  # of Python, NumPy and torch; call it again before any cell whose numbers are checked
 
@@ -104,7 +104,7 @@ def cache_dir():
 
 
 def output_dir(kind, profile, embedded=False):
-    """Return (and make) the folder that takes `kind` ('results', 'figures' or 'checkpoints') of this run.
+    """Return (and make) the folder that takes `kind` ('results' or 'figures') of this run.
 
     Only the profiles of COMMITTED_PROFILES, on real data, write to the committed folders; every other run writes under
     `build/`, so that trying a notebook never overwrites a published number.
@@ -163,6 +163,8 @@ def git_revision():
         return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return "unknown"  # unpacked inside some other checkout
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!report/results")
         return git("rev-parse", "--short", "HEAD") + "-dirty" * bool(changed)
     except (FileNotFoundError, subprocess.CalledProcessError):  # no git on this machine, no checkout

@@ -31,7 +31,10 @@ def one_cycle(progress, warm_up=0.15):
 
 @contextlib.contextmanager
 def memory_errors_explained():
-    """Turn what torch raises where memory does not suffice, on a GPU or a CPU, into a UserError."""
+    """Turn what torch raises where memory does not suffice, on a GPU or a CPU, into a UserError.
+
+    However it ends, what prepare() set for a GPU is as it was: what is separated next is of every length, in float32.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
@@ -40,6 +43,9 @@ def memory_errors_explained():
             raise
         remedy = "make the batches smaller (--batch-size) or the segments shorter (--seconds)"
         raise UserError(f"training needs more memory than there is: {remedy}") from error
+    finally:
+        torch.backends.cudnn.benchmark = False
+        torch.set_float32_matmul_precision("highest")
 
 
 @memory_errors_explained()
@@ -127,7 +133,6 @@ def fit(
         if on_epoch and leads:
             on_epoch(epoch, history)
 
-    torch.backends.cudnn.benchmark = False  # what is separated next is of every length
     model.load_state_dict(best)
     model.eval()
     return history
@@ -212,7 +217,8 @@ def update_average(averaged, model, decay, number):
 def mean_terms(terms_of_batches, accelerator):
     """Return {loss term: mean over batches and processes}; UserError if there is no batch, of the validation split.
 
-    The terms stay on their device and are read once, here, so that a GPU never waits for a step's numbers.
+    The terms stay on their device and are read once, here, so that a GPU never waits for a step's numbers. A last batch
+    that is smaller counts as much as a whole one.
     """
     if not terms_of_batches:
         raise UserError("the validation split gives no batch: add validation tracks, or make the batches smaller")

@@ -18,7 +18,8 @@ def parser():
     run = commands.add_parser("run", help="execute notebooks, export them as PDF, print their results")
     run.add_argument("notebooks", metavar="NOTEBOOK", nargs="*", type=Path, help="default: all of them, in order")
     profiles = ("auto", "smoke", "quick", "full")
-    run.add_argument("--profile", choices=profiles, default="auto", help="default: auto (full on a GPU, else quick)")
+    run.add_argument("--profile", choices=profiles, default=os.environ.get("BSS_PROFILE") or "auto",
+                     help="default: $BSS_PROFILE, else auto (full on a GPU, else quick)")  # fmt: skip
     run.add_argument("--output", metavar="DIR", type=Path, default=BUILD, help="folder of the copies (default: build/)")
     run.add_argument("--no-pdf", dest="pdf", action="store_false", help="leave the PDFs out")
 

@@ -16,6 +16,7 @@ from report.pdf import HERE, typeset
 TEMPLATE = ROOT / "report" / "report.md"
 RESULTS = ROOT / "report" / "results"
 FIGURES = ROOT / "figures"
+MISTAKES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, OSError)  # of a call in report.md
 MARKUP = re.compile(r"[\\`*_{}\[\]<>$|~#&^@]")  # what Markdown would take as its own
 
 
@@ -59,7 +60,7 @@ class Paper:
         try:
             template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
             return template.render({name: getattr(self, name) for name in self.FUNCTIONS})
-        except (UserError, TemplateError, TypeError, ValueError, AttributeError, ArithmeticError, OSError) as error:
+        except (UserError, TemplateError, *MISTAKES) as error:
             frames = traceback.extract_tb(error.__traceback__)
             lines = [frame.lineno for frame in frames if frame.filename == "<template>"]
             line = getattr(error, "lineno", lines[-1] if lines else "?")
@@ -119,7 +120,7 @@ class Paper:
         """Return a picture of figures/ with its caption. width: of the text's, as in '80%'."""
         path = FIGURES / name
         if not path.is_file():
-            raise UserError(f"{path} does not exist: run the notebook that saves it, in its long or full profile")
+            raise UserError(f"{path} does not exist: run the notebook that saves it, in its full profile")
         return f"![{' '.join(caption.split())}]({path}){{width={width}}}"
 
     def _record(self, file):
@@ -161,7 +162,7 @@ def pipe_table(rows, columns, digits):
     table = to_table(rows, columns, digits)
     lines = [[table.columns.name, *table.columns], [":--", *["--:"] * table.shape[1]]]
     for name, *cells in table.itertuples(name=None):  # the two bounds of an interval stay in one line
-        lines.append([name, *(re.sub(r"-(?=\d)", "−", cell).replace(", ", ",\u00a0") for cell in cells)])
+        lines.append([name, *(re.sub(r"(?<![\w)])-(?=\d)", "−", cell).replace(", ", ",\u00a0") for cell in cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

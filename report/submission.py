@@ -27,12 +27,12 @@ def write_submission(name, number, output=BUILD, limit_mb=60.0, root=ROOT):
     check(root, paths)
     sizes = {path: (root / path).stat().st_size for path in paths if path.startswith("checkpoints/")}
     left_out = []
-    while sum(sizes.values()) > limit_mb * 1e6:
+    while sizes and sum(sizes.values()) > limit_mb * 1e6:
         left_out.append(max(sizes, key=sizes.get))
         del sizes[left_out[-1]]
 
     def pack(file):
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for path in sorted({*paths} - {*left_out}):
                 archive.write(root / path, f"{title}/{path}")
 
@@ -42,8 +42,9 @@ def write_submission(name, number, output=BUILD, limit_mb=60.0, root=ROOT):
 def archive_name(name, number):
     """Return the archive's name without its ending: 'First Family' and '123' make 'FirstFamily-123'."""
     name = unicodedata.normalize("NFC", name)
-    words = re.findall(r"[^\W\d_]+", name)
-    if len(name.split()) < 2 or not words or re.search(r"[^\w\s.'’-]|[\d_]", name):
+    words = re.findall(r"[^\s.'’-]+", name)
+    letters = all(unicodedata.category(letter)[0] in "LM" for letter in "".join(words))  # M: vowel signs
+    if min(len(name.split()), len(words)) < 2 or not letters:
         raise UserError(f"'{name}' is not a first and a family name: give them as in NAME=\"First Family\"")
     if not re.fullmatch(r"[A-Za-z0-9]+", number):
         raise UserError(f"'{number}' is not a student number: give letters and digits alone, as in ID=123")
@@ -60,7 +61,7 @@ def tracked_files(root):
 
 def check(root, paths):
     """Raise UserError unless these paths, relative to the folder `root`, make a whole submission."""
-    notebooks = [path.name for path in sorted(root.glob("0*.ipynb"))]
+    notebooks = [path.name for path in sorted(root.glob("0*_*[!d].ipynb"))]
     untracked = [name for name in notebooks or ["a notebook"] if name not in paths]
     if untracked:
         raise UserError(f"{untracked[0]} is not in version control: add it with 'git add'")
@@ -73,7 +74,8 @@ def check(root, paths):
     for path in notebooks:
         problem = notebook_problem((root / path).read_bytes())
         if problem:
-            raise UserError(f"{path} {problem}: execute it again with 'python -m report run {path}'")
+            remedy = f"execute it in place with 'python -m report run --no-pdf --output . {path}'"
+            raise UserError(f"{path} {problem}: {remedy}")
 
 
 def notebook_problem(content):

@@ -48,6 +48,7 @@ def home(tmp_path, monkeypatch):
     """The app offers the models of ROWS, all of them the same, and writes to a temporary folder."""
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     monkeypatch.setattr(app, "list_models", lambda: ROWS)
+    monkeypatch.setattr(app, "by_use", lambda rows: [("your songs", ROWS[3])])
     monkeypatch.setattr(app, "FOLDER", tmp_path / "out")
     monkeypatch.setattr(app, "load_separator", load_identity)
     monkeypatch.setattr(players, "_pictures", lambda clips, *_: dict.fromkeys(clips, b""))  # slow, and tested elsewhere
@@ -234,9 +235,9 @@ def test_names_of_uploads_are_made_harmless(text, name):
 # ---- what is offered ---------------------------------------------------------------------------------------------
 
 
-def test_the_best_network_comes_first_and_what_cannot_separate_is_left_out():
+def test_what_is_recommended_comes_first_and_what_cannot_separate_is_left_out():
     options = app.SeparationApp().model.options
-    assert [value for _, value in options] == ["mine", "a", "b", "better", "worse"]
+    assert [value for _, value in options] == ["mine", "b", "a", "worse", "better"]
     assert options[0][0] == "mine: vocals NSDR 10.20 dB (X, test)"
 
 

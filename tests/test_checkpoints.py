@@ -93,7 +93,7 @@ def test_half_precision(path):
 
 def test_facts_are_kept(path, monkeypatch):
     monkeypatch.setattr(checkpoints, "git_revision", lambda: "abc1234-dirty")
-    facts = {"profile": "long", "loss": 1.5e-4, "pairs": 60_000, "seeds": [1, 2], "data": {"a": None, "b": True}}
+    facts = {"profile": "full", "loss": 1.5e-4, "pairs": 60_000, "seeds": [1, 2], "data": {"a": None, "b": True}}
     numbers = {"c": np.float32(0.5), "d": np.int64(7), "e": torch.tensor(2.0)}
     save_checkpoint(path, build(), **facts, **numbers)
     expected = {"git": "abc1234-dirty", "versions": runtime.versions(), **facts, "c": 0.5, "d": 7, "e": 2.0}

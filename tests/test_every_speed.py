@@ -42,3 +42,15 @@ def test_every_speed_is_heard_at_its_pitch_and_counts_alike():
     assert heard == pytest.approx([220, 440, 440 * 2**0.25], abs=0.75)
     assert found["number"][:, 500:-500].numpy() == pytest.approx(2.0, abs=1e-3)  # the mean of 1, 2 and 3
     assert done == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_what_no_speed_can_hold_goes_to_the_rest():
+    class Halves:
+        rest = "band"
+
+        def __call__(self, waveform, sample_rate):
+            return {"voice": waveform / 2, "band": waveform / 2}
+
+    wave = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))  # noise: energy up to half the rate
+    estimates = EverySpeed(Halves())(wave, 16_000)
+    assert (sum(estimates.values()) - wave).abs().max() < 1e-5 < (estimates["voice"] - wave / 2).abs().max()

@@ -24,7 +24,7 @@ HEAD = "---\ntitle: The $x$ report\nsubtitle: A subtitle\n---\n\n"
 def results(**changed):
     return {
         "title": "Voices", "notebook": "02", "name": "voices", "data": "MIR_1K", "embedded": False, "split": "test",
-        "items": 1861, "metric": "SDR in dB", "protocol": "BSS Eval 3", "profile": "long", "seed": 0,
+        "items": 1861, "metric": "SDR in dB", "protocol": "BSS Eval 3", "profile": "full", "seed": 0,
         "device": "CPU (x86_64)", "seconds": 61.437, "versions": {}, "revision": "abc", "created": "2024-02-29",
         "rows": ROWS, "extra": {"rate": 16000},
     } | changed  # fmt: skip
@@ -90,7 +90,7 @@ def test_a_table_has_the_rows_columns_and_words_asked_for_and_names_its_protocol
         "| VAE | −4.7 [−5.0,\u00a0−4.5] | 31 |",
         "",
         ": Voices. Data: MIR\\_1K; split: test, 1,861 items. Metric: SDR in dB. Protocol: BSS Eval 3. "
-        "Profile long, CPU (x86\\_64).",
+        "Profile full, CPU (x86\\_64).",
     ]
 
 

@@ -221,7 +221,7 @@ def write_results(path, **changed):
     vae = {"model": "dense VAE", "PSNR": 19.17, "PSNR low": 19.1, "PSNR high": 19.24}
     record = {
         "title": "What each step gains", "notebook": "01", "name": "steps", "data": "MNIST", "embedded": False,
-        "split": "test", "items": 10000, "metric": "PSNR in dB", "protocol": "mean", "profile": "long", "seed": 0,
+        "split": "test", "items": 10000, "metric": "PSNR in dB", "protocol": "mean", "profile": "full", "seed": 0,
         "device": "2 CPU cores", "seconds": 61.4, "versions": {}, "revision": "abc", "created": "2024-02-29",
         "rows": [vae, {"model": "U-Net", "PSNR": 35.2}], "extra": {},
     }  # fmt: skip
@@ -233,7 +233,7 @@ def test_results_are_printed_as_aligned_tables_under_their_provenance(tmp_path):
     write_results(tmp_path / "01_zoo.json", title="Another")
     title, facts, head, dense, unet, gap, other = notebooks.results_table(tmp_path).split("\n")[:7]
     assert (title, gap, other) == ("What each step gains", "", "Another")
-    for fact in ("MNIST", "test", "10000", "PSNR in dB", "long", "seed 0", "2 CPU cores"):
+    for fact in ("MNIST", "test", "10000", "PSNR in dB", "full", "seed 0", "2 CPU cores"):
         assert fact in facts
     assert head.split() == ["model", "PSNR"] and len(head) == len(dense) == len(unet)
     assert dense.split() == ["dense", "VAE", "19.17", "[19.10,", "19.24]"] and unet.split() == ["U-Net", "35.20"]

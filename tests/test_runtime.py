@@ -126,7 +126,7 @@ def test_only_long_runs_on_real_data_write_to_the_committed_folders(tmp_path, mo
     monkeypatch.setattr(runtime, "BUILD", tmp_path / "build")
     for profile in PROFILES:
         for embedded in (False, True):
-            keep = profile in ("long", "full") and not embedded
+            keep = profile in ("full",) and not embedded
             expected = tmp_path / (folder if keep else f"build/{kind}")
             assert runtime.output_dir(kind, profile, embedded=embedded) == expected and expected.is_dir()
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from helpers.data.decoding import cached, cut_short, open_sound
 from helpers.runtime import UserError, write_atomically
 
+SYSTEM = 2  # libsndfile's code for an error of the system's, such as a full disk
 LEAD = 1 << 14  # samples that an MP3 decoder needs after a jump until it is right again
 
 
@@ -78,6 +79,8 @@ def write_audio(path, waveform, sample_rate, subtype="PCM_16"):
     if not torch.isfinite(waveform).all():
         raise UserError(f"{path} is not written: its samples are no finite numbers; check what they were computed from")
     form = Path(path).suffix.lstrip(".").upper()
+    if form not in soundfile.available_formats():
+        raise UserError(f"{path} has no ending of a format that can be written: call it .wav or .flac")
     subtype = subtype if soundfile.check_format(form, subtype) else None
     samples = waveform.detach().cpu().T.contiguous().numpy()  # (time, channels)
     _write(path, lambda name: soundfile.write(name, samples, sample_rate, subtype, format=form))
@@ -89,8 +92,11 @@ def _write(path, write):
     def content(file):
         try:
             write(file.name)
-        except soundfile.LibsndfileError as error:  # write_atomically() names the file and the remedy
-            raise OSError(errno.ENOSPC, error.error_string) from error
+        except soundfile.LibsndfileError as error:
+            if error.code != SYSTEM:
+                reason = error.error_string.strip(". ")
+                raise UserError(f"{path} cannot hold this sound ({reason}): write it as .wav") from error
+            raise OSError(errno.ENOSPC, error.error_string) from error  # write_atomically() names file and remedy
 
     write_atomically(path, content)
 

@@ -54,6 +54,8 @@ def mixture_files(corpus, seconds=3.0, limit=None, folder=BUILD / "excerpts"):
     """
     files = []
     for track in corpus:
+        if limit is not None and len(files) >= limit:
+            break
         if len(track.mix) == 1 and isinstance(track.mix[0], FileStem):
             files.append(track.mix[0].file)
             continue

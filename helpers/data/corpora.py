@@ -145,18 +145,6 @@ def joined(name, *corpora):
     return replace(corpora[0], name=name, tracks=tracks, about=about, embedded=any(part.embedded for part in corpora))
 
 
-def leave_one_singer_out(train, validation, singer):
-    """Return (train, validation) split anew: the tracks of one singer (artist) validate, all others train.
-
-    Raises UserError where either would be empty.
-    """
-    tracks, about = (*train, *validation), f"{singer} validates, all others of train and validation train"
-    rest, held_out = (tuple(track for track in tracks if (track.artist == singer) is out) for out in (False, True))
-    if not (rest and held_out):
-        raise UserError(f"{train.name} has the singers {sorted({t.artist for t in tracks})}: take one of several")
-    return replace(train, tracks=rest, about=about), replace(validation, tracks=held_out, about=about)
-
-
 def kind_of(name):
     """Return the key of KINDS meant by a name or a folder, however spelt (MIR-1K, mir-1k/, DSD100subset), or None."""
 
@@ -220,8 +208,12 @@ def _at_hand(name, folder):
         if place(candidate, folder):
             return candidate
         if archive and archive.megabytes <= UNASKED_MB and online(archive.url):
-            fetch(candidate, folder)
-            return candidate
+            try:
+                fetch(candidate, folder)
+            except UserError as error:  # the next best takes its place
+                warnings.warn(str(error), stacklevel=4)
+            else:
+                return candidate
     return None
 
 
@@ -262,7 +254,8 @@ def _own_folder(folder, split):
     there = folder if part == "all" else folder / part
     tracks = layouts.song_folder(there, split)
     if not tracks:
-        raise UserError(f"{there} holds no songs: put folders of stems there")
+        one = f"is one song: give {there.parent}" if layouts.audio_files(there) else "holds no songs"
+        raise UserError(f"{there} {one}, or put folders of stems there")
     first = tracks[0]
     if other := next((track for track in tracks if track.stems.keys() != first.stems.keys()), None):
         have = " and ".join(f"'{track.name}' the sources {sorted(track.stems)}" for track in (first, other))
@@ -333,9 +326,10 @@ def fetch(name, data_dir=None):
         known = ", ".join(key for key, kind in KINDS.items() if kind.archive and kind.archive.checksum)
         raise UserError(f"'{name}' cannot be downloaded: take one of {known}")
     there, kind = place(name, folder), KINDS[name]
-    if there and any(there.iterdir()):
+    if there and below(there):
         return _checked(name, there)
     target = folder / kind.folders[0]
-    print(f"downloading {kind.title} ({kind.archive.megabytes:,} MB) to {target}")
+    if kind.archive.checksum:  # else fetch_archive refuses it
+        print(f"downloading {kind.title} ({kind.archive.megabytes:,} MB) to {target}")
     fetch_archive(kind.archive, target)
     return target

@@ -5,6 +5,7 @@ build/cache, which may be deleted at any time.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,10 @@ import soundfile
 from helpers import runtime
 from helpers.runtime import UserError, write_atomically
 
+ENDINGS = (  # of audio files, in lower case
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".caf", ".au", ".w64", ".rf64",
+    ".m4a", ".m4b", ".aac", ".ac3", ".wma", ".wv", ".mka",
+)  # fmt: skip
 # The first frame of an MP3 file that says how many frames and bytes it has; "Info" is Xing's for a constant rate.
 XING = rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0[\3\7\x0b\x0f](?P<frames>.{4})(?P<size>.{4})"
 # What libsndfile notes where a WAV, AIFF, AU, RF64 or W64 file ends before it should, in bytes or samples.
@@ -176,7 +181,7 @@ def unpack_stream(path, stream=0):
 
 def _unpack(path, stream, wav):
     said = _run_ffmpeg(path, loglevel="info").stderr  # what the file is
-    about = [*re.findall(r"Stream #.*: Audio: (.*)", said), *[""] * (stream + 1)][stream]
+    about = [*re.findall(r"^ *Stream #.*: Audio: (.*)", said, re.MULTILINE), *[""] * (stream + 1)][stream]
     codec = "pcm_s24le" if re.search(r" s32p?\b", about) else "pcm_s16le"
     codec = "pcm_f32le" if re.search(r"^pcm_f|^wavpack.* fltp", about) else codec
     done = _run_ffmpeg(path, "-map", f"0:a:{stream}", "-c:a", codec, "-rf64", "auto", "-f", "wav", "-y", wav)
@@ -184,7 +189,7 @@ def _unpack(path, stream, wav):
         raise UserError(_refusal(path, stream, done.stderr))
     if not done.stderr:
         return
-    there, length = soundfile.info(wav).duration, re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    there, length = soundfile.info(wav).duration, re.search(r"^  Duration: (\d+):(\d+):([\d.]+)", said, re.MULTILINE)
     if length and "Estimating duration" not in said:
         promised = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3])
         if promised - there > LEAST_MISSING:
@@ -209,9 +214,9 @@ def stream_titles(path):
 
     Stem files of Native Instruments' kind hold those of all streams but the first, the mixture, in a piece of JSON.
     """
-    stems = re.search(rb'"stems"\s*:\s*\[([^\]]*)\]', path.read_bytes())
+    stems = re.search(rb'"stems"\s*:\s*(\[(?:[^\[\]"]|"(?:[^"\\]|\\.)*")*\])', path.read_bytes())
     if stems:
-        return ["mixture", *(name.decode() for name in re.findall(rb'"name"\s*:\s*"([^"]*)"', stems[1]))]
+        return ["mixture", *(stem.get("name", "") for stem in json.loads(stems[1].decode(errors="replace")))]
     done = _run_ffmpeg(path, "-map", "0:a", "-c", "copy", "-t", "0", "-f", "ffmetadata", "-")
     found = [re.search(r"^(?:title|name)=(.*)$", part, re.MULTILINE) for part in done.stdout.split("[STREAM]")[1:]]
     return [title[1] if title else "" for title in found]

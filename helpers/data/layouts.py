@@ -17,7 +17,6 @@ SPLITS = ("train", "validation", "test")
 STEMS = ("vocals", "drums", "bass", "other")
 VOCALS_AND_REST = ("vocals", "accompaniment")
 STEM_STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # the audio streams of MUSDB18's .stem.mp4 files
-ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".m4a")
 MIR1K_TRAINING = ("abjones", "amy")  # the singers that train and validate; the other 17 test
 MIR1K_VALIDATION = ("abjones_5", "amy_5", "amy_10")  # 25 of these two singers' 175 clips, whole songs
 IRMAS_VOICES = 778  # excerpts of the class "voi", of 6,705 in all
@@ -46,7 +45,7 @@ def below(folder, pattern="*"):
 
 def audio_files(folder):
     """Return the audio files in a folder, sorted by name."""
-    return [path for path in below(folder) if path.suffix.lower() in ENDINGS]
+    return [path for path in below(folder) if path.suffix.lower() in decoding.ENDINGS]
 
 
 def with_validation(tracks, usual=(), by="song", every=5):
@@ -205,7 +204,7 @@ def user_song(folder, split):
             raise UserError(f"{path} and {files[name].name} are one source twice: move one of them away")
         files[name] = path
     if not files:
-        raise UserError(f"{folder} holds no audio ({', '.join(ENDINGS)}): put the song's stems there, or remove it")
+        raise UserError(f"{folder} holds no audio: put the song's stems there, or remove it")
     rate = audio.audio_shape(next(iter(files.values()))).sample_rate
     stems = {name: (FileStem(path, rate),) for name, path in files.items()}
     mix = stems.pop("mixture", ())

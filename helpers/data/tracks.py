@@ -85,7 +85,11 @@ class Track:
             raise UserError(f"{where} is {seconds:.1f} s shorter than the other stems of '{self.name}': get it again")
         if self.longest is not None:
             frames = min(frames, round(self.longest * self.sample_rate))
-        return audio.Shape(self.sample_rate, max(stem.shape.channels for stem in stems), frames)
+        channels = max(stem.shape.channels for stem in stems)
+        if odd := next((stem for stem in stems if stem.shape.channels not in (1, channels)), None):
+            where, has = getattr(odd, "path", self.name), odd.shape.channels
+            raise UserError(f"{where} has {has} channels, other stems of '{self.name}' {channels}: mix it down first")
+        return audio.Shape(self.sample_rate, channels, frames)
 
     frames = property(lambda self: self.shape.frames, doc="Length in samples, without reading them.")
     channels = property(lambda self: self.shape.channels, doc="Number of channels.")

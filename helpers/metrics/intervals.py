@@ -5,7 +5,7 @@ from scipy import stats
 
 from helpers.runtime import UserError
 
-RESAMPLES = 2000  # how often as many items or clusters as there are are drawn from them
+RESAMPLES = 2000  # bootstrap samples, each of as many items (or clusters) as there are
 CELLS = 1_000_000  # resampled values held at a time
 
 

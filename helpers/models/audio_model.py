@@ -9,7 +9,7 @@ from helpers.runtime import in_float32
 from helpers.stft import STFT
 
 VOICE = ("vocals", "accompaniment")
-QUIETEST = 1e-6  # -120 dB: a mixture below this level is not made louder, so that silence stays silence
+QUIETEST = 1e-6  # -120 dB: the least that a mixture is divided by, so that silence stays silence
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Analysis:
     """What a model makes of mixtures, over `scale`. Its aim is `model.stft(sources) / scale.unsqueeze(1)`."""
 
     spectrogram: torch.Tensor  # complex (batch, channels, bins, frames), of the mixture
-    scale: torch.Tensor  # (batch, 1, 1, 1), the magnitude in every bin of white noise as loud as the mixture
+    scale: torch.Tensor  # (batch, 1, 1, 1); by default the magnitude of white noise as loud as the mixture
     estimates: torch.Tensor  # complex (batch, sources, channels, bins, frames)
     magnitudes: torch.Tensor  # (batch, sources, channels, bins, frames), of the estimates
     masks: torch.Tensor | None = None  # (batch, sources, channels, bins, frames): estimates = masks · spectrogram
@@ -79,13 +79,13 @@ class AudioModel(nn.Module):
         return waveform / level, level
 
     def scaled_stft(self, waveform):
-        """(batch, channels, time) -> its spectrogram over its scale, and that scale: see Analysis."""
+        """(batch, 1, time) -> its spectrogram over its scale, and that scale: see Analysis."""
         waveform, level = self.normalise(waveform)
-        spectrogram = self.stft(waveform) / self.stft.noise_magnitude  # complex (batch, channels, bins, frames)
+        spectrogram = self.stft(waveform) / self.stft.noise_magnitude  # complex (batch, 1, bins, frames)
         return spectrogram, level.unsqueeze(3) * self.stft.noise_magnitude
 
     def analyse(self, waveform):
-        """(batch, channels, time) -> Analysis."""
+        """(batch, 1, time) -> Analysis."""
         raise NotImplementedError
 
     def to_waveforms(self, analysis, length):
@@ -94,7 +94,7 @@ class AudioModel(nn.Module):
         return self.stft.inverse(analysis.estimates * norm, length) * (analysis.scale / norm)
 
     def forward(self, waveform):
-        """(batch, channels, time) -> (batch, sources, channels, time)."""
+        """(batch, 1, time) -> (batch, sources, 1, time)."""
         return self.to_waveforms(self.analyse(waveform), waveform.shape[-1])
 
 

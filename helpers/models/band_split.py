@@ -102,7 +102,7 @@ class BandSplitModel(AudioModel):
             "bands": [list(pair) for pair in bands], "channels": channels, "add_up": add_up,
         }  # fmt: skip
         if (across_time, across_bands, channels, add_up) != ("recurrent", "recurrent", "each", True):
-            raise ValueError(f"no such band-split model any more: {self.arguments}")
+            raise ValueError(f"no such band-split model any more, take a newer checkpoint: {self.arguments}")
         sizes = band_sizes(self.stft.bins, self.sample_rate, bands)
         self.split = BandSplit(sizes, 3, features)
         self.across_time = nn.ModuleList(Recurrent(features) for _ in range(blocks))

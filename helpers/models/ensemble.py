@@ -18,7 +18,7 @@ class Ensemble(AudioModel):
     def __init__(self, members, weights):
         built = [models.ARCHITECTURES[name](**arguments) for name, arguments in members]
         rates = {model.sample_rate for model in built}
-        if len(rates) != 1 or len(weights) != len(built):
+        if len(rates) != 1 or len(weights) != len(built) or abs(sum(weights) - 1) > 1e-6:
             raise ValueError(f"{len(built)} networks of the rates {sorted(rates)} with {len(weights)} weights")
         super().__init__(*rates, None, sources=VOICE, rest="accompaniment")
         self.arguments = {"members": members, "weights": weights}

@@ -1,6 +1,6 @@
 """Open-Unmix's architecture: three bidirectional LSTM layers on magnitudes give a mask (Stöter et al., 2019).
 
-Other than in the package, spectrograms are over the segment's level, and the shift and scale of every bin begin at 0
+Unlike in the package, spectrograms are over the segment's level, and the shift and scale of every bin begin at 0
 and 1 instead of the training set's statistics.
 """
 

@@ -22,8 +22,9 @@ class FixedEqualiser(MaskSeparator):
         self.sample_rate = tracks[0].sample_rate
         stft, energies = self.stft(self.sample_rate), 0.0
         for track in tracks:
-            sources = torch.cat([audio.to_mono(track.source(name)) for name in self.names])  # (sources, time)
-            energies = energies + stft(sources).abs().square().sum(-1)  # (sources, bins)
+            sources = (audio.to_mono(track.source(name)) for name in self.names)  # (1, time), one at a time
+            powers = [stft(source).abs().square().sum(-1) for source in sources]
+            energies = energies + torch.cat(powers)  # (sources, bins)
         self.shares = shares(energies, power=1).numpy()
 
     def masks(self, spectrogram, sample_rate):
@@ -54,6 +55,7 @@ class PublishedEstimates:
         voice = audio.to_channels(audio.resample(voice, rate, sample_rate), len(waveform))
         missing = waveform.shape[-1] - voice.shape[-1]
         if abs(missing) > sample_rate / 10:
-            raise UserError(f"{path} is {missing / sample_rate:.1f} s shorter than its mixture: get it again")
+            than = "shorter" if missing > 0 else "longer"
+            raise UserError(f"{path} is {abs(missing) / sample_rate:.1f} s {than} than its mixture: get it again")
         voice = torch.nn.functional.pad(voice, (0, missing))
         return {"vocals": voice, "accompaniment": waveform - voice}

@@ -26,8 +26,10 @@ USES = {  # which model for what: the first that is there, chosen on validation 
 
 def known_checkpoints():
     """Return {name: path} of all checkpoints that lie in FOLDERS; a committed one goes before a trial run's."""
-    paths = [path for folder in FOLDERS for path in sorted(folder.glob("*.safetensors"))]
-    return {NAMES.get(path.stem, path.stem): path for path in reversed(paths)}
+    found = {}
+    for path in (path for folder in FOLDERS for path in sorted(folder.glob("*.safetensors"))):
+        found.setdefault(NAMES.get(path.stem, path.stem), path)
+    return found
 
 
 def load_separator(name, device="auto", chunk=None, progress=None):

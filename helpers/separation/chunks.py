@@ -89,6 +89,5 @@ class ChunkedSeparator:
             method = self.make(dict(zip(self.names, truth, strict=True))) if truth else self.whole
             return torch.stack(list(method(mixture, sample_rate).values()))[None]
 
-        chunk, overlap = round(self.chunk * sample_rate), round(self.overlap * sample_rate)
-        estimates = in_chunks(separate, song, chunk, overlap, progress=self.progress)
+        estimates = in_chunks(separate, song, *self.block(sample_rate), progress=self.progress)
         return dict(zip(self.names, estimates, strict=True))

@@ -10,7 +10,7 @@ class EverySpeed:
     """A Separator that plays the mixture at several speeds, one after the other, and gives the mean of the estimates.
 
     A network that was trained on all speeds makes other errors where all pitches are others. What a speed moves above
-    half the sample rate is lost in it: near there the mean is softer.
+    half the sample rate is lost in it: near there the mean is softer, but for the network's `rest`.
 
     semitones: the speeds, as pitch: 12 is twice as fast. progress: called with the part that is done, in (0, 1].
     """
@@ -18,6 +18,7 @@ class EverySpeed:
     def __init__(self, separator, semitones=SEMITONES, progress=None):
         self.separator, self.semitones, self.progress = separator, tuple(semitones), progress
         self.sample_rate = getattr(separator, "sample_rate", 0)
+        self.rest = getattr(separator, "rest", None)
         self.sources = getattr(separator, "sources", getattr(separator, "names", ()))
 
     def __call__(self, waveform, sample_rate):
@@ -28,6 +29,8 @@ class EverySpeed:
                 total[name] = total.get(name, 0) + estimate / len(self.semitones)
             if self.progress:
                 self.progress(number / len(self.semitones))
+        if self.rest:  # it gets what no speed could hold, too
+            total[self.rest] = waveform - sum(estimate for name, estimate in total.items() if name != self.rest)
         return total
 
     def _at(self, semitones, waveform, sample_rate):

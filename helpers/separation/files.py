@@ -13,17 +13,14 @@ import soundfile
 import torch
 
 from helpers.data import audio
-from helpers.data.decoding import open_sound
+from helpers.data.decoding import ENDINGS, open_sound
 from helpers.runtime import UserError
 from helpers.separation.chunks import in_pieces
 from helpers.separation.networks import share_residual
 
 BLOCK, SHARED = 60.0, 2.0  # seconds in memory at a time, and shared by neighbours, for what has no chunks of its own
 SILENT_FOR = 30.0  # seconds between two lines of progress in a log file
-AUDIO = (
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".caf", ".au", ".w64", ".rf64",
-    ".m4a", ".m4b", ".aac", ".ac3", ".wma", ".wv", ".mka", ".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm",
-)  # fmt: skip
+AUDIO = (*ENDINGS, ".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm")
 FORMATS = {  # {ending: (most channels, sample rates)}
     "wav": (1024, range(1, 2**31)),
     "flac": (8, range(1, 655_351)),
@@ -53,7 +50,8 @@ def separate_file(path, folder, separator, form="wav", only=(), two_stems=False,
     if warning := low_rate(path, shape.sample_rate, separator):
         warn(warning)
     try:
-        there = next(parent for parent in folder.parents if parent.exists())  # `folder` is made when all is done
+        # `folder` itself is made when all is done
+        there = next(parent for parent in folder.absolute().parents if parent.exists())
         with tempfile.TemporaryDirectory(dir=there, prefix=f".{folder.name}.", suffix=".part") as part:
             raw, loudest = _write_raw(Path(part), _estimates(path, shape, separator, only, two_stems, add_up), shape)
             if loudest > 1 and form != "wav":
@@ -66,7 +64,9 @@ def separate_file(path, folder, separator, form="wav", only=(), two_stems=False,
     except (OSError, soundfile.SoundFileError, UnicodeEncodeError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise UserError(f"cannot write to {folder} ({reason}): free disk space or choose another folder") from error
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:  # torch raises the second on a CPU
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
         raise UserError(f"{path} takes more memory than there is: choose a smaller --chunk") from error
 
 
@@ -221,7 +221,7 @@ def separate_files(inputs, output, separator, name, **options):
         try:
             yield path, separate_file(path, Path(output) / song / name, separator, **options), None
         except UserError as error:
-            yield path, [], error
+            yield path, [], error if str(path) in str(error) else UserError(f"{path}: {error}")
 
 
 def progress_line(label):

@@ -91,10 +91,14 @@ class ModelSeparator:
         try:
             estimates = torch.cat([self.model(part) for part in parts])
         except torch.OutOfMemoryError as error:
-            seconds = batch.shape[-1] / self.sample_rate
-            raise UserError(
-                f"{self.device} has too little memory for chunks of {seconds:.0f} s: choose shorter ones, or the CPU"
-            ) from error
+            if len(parts) == len(batch):
+                seconds = batch.shape[-1] / self.sample_rate
+                what = f"{self.device} has too little memory for chunks of {seconds:.0f} s"
+                raise UserError(f"{what}: choose shorter ones, or the CPU") from error
+            estimates = None
+        if estimates is None:  # out of the handler, whose error still holds what filled the memory
+            self.batch = 1
+            return self._separate(chunks)
         if estimates.shape != (len(batch), len(self.sources), *batch.shape[1:]):
             raise ValueError(f"the model turned {tuple(batch.shape)} into {tuple(estimates.shape)}")
         return estimates.float().squeeze(2).unflatten(0, chunks.shape[:2]).transpose(1, 2)

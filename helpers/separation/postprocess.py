@@ -14,6 +14,7 @@ from scipy.fft import next_fast_len
 
 from helpers.metrics.bss_eval import References
 
+MEMORY = 2**27  # bytes that a Remembered keeps: five songs of half a minute, or one of five
 STATISTICS = {"median": np.median, "mean": np.mean}
 
 
@@ -44,8 +45,8 @@ def denoise(waveform, sample_rate, window=0.1, hop=0.05, statistic="median", sof
 
     Raises ValueError for a setting that makes no sense.
     """
-    if not (0 < hop <= window and softness > 0 and fade >= 0):
-        raise ValueError(f"window {window}, hop {hop}, softness {softness} and fade {fade} do not fit together")
+    if not (0 < hop <= window and softness > 0 and fade >= 0 and statistic in STATISTICS):
+        raise ValueError(f"{statistic}, window {window}, hop {hop}, softness {softness} and fade {fade} do not fit")
     measure, loudness = STATISTICS[statistic], envelope(waveform).max(axis=0)
     window, hop = (max(1, round(seconds * sample_rate)) for seconds in (window, hop))
     last = max(0, len(loudness) - window)  # the last window ends with the waveform
@@ -99,7 +100,7 @@ class Postprocessed:
 
 @dataclass
 class Rest:
-    """A Separator that takes one source from another one, and for the other of two sources the rest of the mixture."""
+    """A Separator of two sources: one as another Separator estimates it, the other what that leaves of the mixture."""
 
     separator: Callable
     source: str
@@ -112,7 +113,7 @@ class Rest:
 
 @dataclass
 class Remembered:
-    """A Separator that keeps what another one gave: for slow ones that are asked about the same songs again."""
+    """A Separator that keeps what another one gave, up to MEMORY: for songs that are asked about again."""
 
     separator: Callable
     known: dict = field(default_factory=dict, repr=False)
@@ -121,6 +122,8 @@ class Remembered:
         key = sample_rate, tuple(waveform.shape), hash(waveform.cpu().numpy().tobytes())
         if key not in self.known:
             self.known[key] = self.separator(waveform, sample_rate)
+            while len(self.known) > 1 and sum(w.nbytes for kept in self.known.values() for w in kept.values()) > MEMORY:
+                self.known.pop(next(iter(self.known)))  # the oldest
         return dict(self.known[key])
 
 
@@ -145,11 +148,11 @@ def sweep(separator, tracks, steps):
     found = {}
     for track in tracks:
         before = separator(track.mixture, track.sample_rate)["vocals"]
-        voices = {"as it is": before} | {name: step(before, track.sample_rate) for name, step in steps.items()}
         truth = torch.cat([track.source(name) for name in ("vocals", "accompaniment")])  # (2, time)
-        stacked = torch.stack([torch.cat((voice, truth[1:])) for voice in voices.values()])  # (steps, 2, time)
-        scores = References(truth, names=("vocals", "accompaniment")).score(stacked).sdr[:, 0].tolist()
-        for (name, voice), sdr in zip(voices.items(), scores, strict=True):
+        references = References(truth, names=("vocals", "accompaniment"))
+        for name, step in {"as it is": lambda voice, rate: voice, **steps}.items():  # one in memory at a time
+            voice = step(before, track.sample_rate)
+            sdr = references.score(torch.cat((voice, truth[1:]))).sdr.flatten()[0].item()
             found.setdefault(name, []).append((sdr if np.isfinite(sdr) else None, pause_level(track, voice)))
     rows = []
     for name, values in found.items():

@@ -13,6 +13,7 @@ from IPython.display import HTML, display
 from helpers.data import audio
 from helpers.runtime import BUILD, UserError, write_atomically
 from helpers.separation import list_models, load_separator, separate_file
+from helpers.separation.catalogue import by_use
 from helpers.show import players
 
 FOLDER = BUILD / "separated"  # results are written to FOLDER/SONG/MODEL/SOURCE.wav
@@ -27,14 +28,16 @@ HINTS = {
 
 
 def separating_models():
-    """Return the rows of list_models() that need no true sources: networks first, the best measured NSDR first."""
-
-    def rank(row):
-        measured = re.search(r"NSDR (-?[\d.]+) dB", row["measured"])
-        return row["kind"] == "baseline", -float(measured[1]) if measured else float("inf")
-
+    """Return the rows of list_models() that need no true sources: those of catalogue.USES first, in its order."""
     rows = [row for row in list_models() if row["kind"].startswith("audio") or row["kind"] == "baseline"]
-    return sorted((row for row in rows if row["model"] != "mixture"), key=rank)
+    first = [row["model"] for _, row in by_use(rows)]
+    rows = [row for row in rows if row["model"] != "mixture"]
+    return sorted(rows, key=lambda row: first.index(row["model"]) if row["model"] in first else len(first))
+
+
+def titled(row):
+    """Return a model's name with the first of its measurements."""
+    return f"{row['model']}: {row['measured'].partition(';')[0]}"
 
 
 def uploaded_file(value):
@@ -64,7 +67,7 @@ class SeparationApp:
         else:
             self.upload = widgets.FileUpload(accept="audio/*", multiple=False)
         self.path = widgets.Text(placeholder="/content/song.mp3")
-        names = [(f"{row['model']}: {row['measured']}", row["model"]) for row in separating_models()]
+        names = [(titled(row), row["model"]) for row in separating_models()]
         self.model = widgets.Dropdown(options=names, description="model", layout={"width": "max-content"})
         self.button = widgets.Button(description="Separate", button_style="primary", icon="play")
         self.bar = widgets.FloatProgress(min=0, max=1)
@@ -172,14 +175,15 @@ FILLED = BOX.replace("#9e9e9e", "#1976d2") + ";background:#1976d2;color:white"
 def picture_of(tracks=(), model=None):
     """Return HTML that looks as a SeparationApp does after the first track was separated, and holds no widget."""
     rows = separating_models()
-    row = next((row for row in rows if row["model"] == model), rows[0] if rows else {"model": "none", "measured": ""})
+    row = next((row for row in rows if row["model"] == model), rows[0])
     song, name = (safe_name(tracks[0].name) if tracks else "a file to upload"), row["model"]
-    titles = {"song": song, "model": f"{name}: {row['measured']}"}
+    titles = {"song": song, "model": titled(row)}
     boxes = [f'{title} <span style="{BOX}">{html.escape(text)} ▾</span>' for title, text in titles.items()]
     bar = f'<progress value="{float(bool(tracks))}" max="1"></progress>'
     lines = [*boxes, f'<span style="{FILLED}">▶ Separate</span>{bar}']
     if tracks:
-        mixture, rate = tracks[0].mixture, tracks[0].sample_rate
+        rate = tracks[0].sample_rate
+        mixture = tracks[0].read_mixture(0, min(tracks[0].frames, round(PICTURED * rate)))
         estimates = load_separator(name, progress=None)(mixture, rate)
         lines += [f"{html.escape(song)}: separated with {html.escape(name)}."]
         lines += [players.listen({"mixture": mixture} | estimates, rate, seconds=PICTURED).data]

@@ -45,7 +45,7 @@ class BlindTest:
     def choose(self, title, name):
         """Note a choice, and say what all choices so far were."""
         self.chosen[title] = name
-        lines = [f"{title}: you chose <b>{html.escape(name)}</b>" for title, name in self.chosen.items()]
+        lines = [f"{html.escape(title)}: you chose <b>{html.escape(name)}</b>" for title, name in self.chosen.items()]
         self.result.value = "<br>".join(lines)
 
 

@@ -91,6 +91,8 @@ class LiveBoard:
 
     def filmstrip(self, item=0, columns=8):
         """Return a figure of one item in `columns` of the kept epochs: a row per row of the pictures."""
+        if not self.kept:
+            raise ValueError("no pictures were kept: give the board `pictures`")
         chosen = np.unique(np.linspace(0, len(self.kept) - 1, columns).round().astype(int))
         epochs, pictures = zip(*(self.kept[number] for number in chosen), strict=True)
         rows = {label: np.stack([rows[label][item] for rows in pictures]) / 255 for label in pictures[0]}

@@ -112,7 +112,7 @@ def _pictures(clips, sample_rate, start, peak, highest):
     n_fft = 2 ** round(math.log2(max(64, WINDOW * sample_rate)))
     stft = STFT(n_fft, n_fft // 4)
     power = {name: stft(clip).abs().square().mean(dim=0) for name, clip in clips.items()}  # (bins, frames)
-    loudest = max(1e-10, *(float(values.max()) ** 0.5 for values in power.values()), 1e-10)
+    loudest = max(1e-10, *(float(values.max()) ** 0.5 for values in power.values()))
     seconds = max(clip.shape[-1] for clip in clips.values()) / sample_rate
     fig, wave, spectrogram = _empty_row(start, seconds, 1.05 * max(peak, 1e-3))
     pictures = {}
