@@ -137,8 +137,10 @@ def _score_track(track, separators, oracles, device):
         computing = time.perf_counter() - started
         estimates = _mono(estimates.values())  # (sources, time)
         empty = (estimates == 0).all(-1)
-        noise = torch.randn(estimates.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
-        ratios = references.score(torch.where(empty.unsqueeze(-1), noise, estimates)[None].to(device), [name])
+        if empty.any():
+            noise = torch.randn(estimates.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
+            estimates = torch.where(empty.unsqueeze(-1), noise, estimates)
+        ratios = references.score(estimates[None].to(device), [name])
         for number, source in enumerate(truth):
             unchanged = torch.equal(estimates[number], mixed[number])
             sdr = mixture_sdr[number] if unchanged else ratios.sdr[0, number].item()
