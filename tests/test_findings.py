@@ -96,7 +96,7 @@ FINDINGS = [
       cell(four, "NSDR", separator="equaliser", source="other")]),
     ("03", "songs-caption", "{:.1f} dB for the voice, NMF {:.1f}, the equaliser {:.1f}; for the accompaniment {:.1f}",
      [*songs("kept LSTM", "nmf-kl-blind", "equaliser"), *band("kept LSTM")]),
-    ("03", "songs-caption", "on Caesium REPET-SIM ({:.1f} against {:.1f} dB), on wave NMF ({:.1f} against {:.1f})",
+    ("03", "songs-caption", 'on "Caesium" ({:.1f} against {:.1f} dB), NMF ({:.1f} against {:.1f})',
      [cell("03_by_song", column, song=song) for song, columns in (
          ("Caesium", ("repet-sim", "kept LSTM")), ("wave", ("nmf-kl-blind", "kept LSTM"))) for column in columns]),
     ("03", "songs-caption", "networks ({:.1f} to {:.1f} dB)", songs("homework, reversed kl", "homework, KL")),
@@ -105,7 +105,7 @@ FINDINGS = [
     ("03", "clips-text", "by {:.2f} dB [{:.2f}, {:.2f}]", ahead("kept LSTM", "kept single frame")),
     ("03", "clips-text", "of the equaliser by {:.2f} [{:.2f}, {:.2f}]", ahead("kept LSTM", "equaliser")),
     ("03", "clips-text", "is not shown**: {:.2f} dB [{:.2f}, {:.2f}]", ahead("kept LSTM", "nmf-kl-blind")),
-    ("03", "clips-caption", "({:.1f} dB), then the VAE ({:.1f}), then the kept LSTM and section 8's ({:.1f} to {:.1f})",
+    ("03", "clips-caption", "({:.1f} dB), then the VAE ({:.1f} on every fifth clip, 10.8 on all), then the kept LSTM and section 8's ({:.1f} to {:.1f})",
      clips("Wiener oracle", "music-vae, notebook 02", "LSTM, forwards", "kept LSTM")),
     ("03", "clips-caption", "has {:.1f} dB, the LSTMs grown beside it {:.1f} to {:.1f}",
      clips("continued, no memory", "LSTM, forwards", "LSTM, both ways")),
