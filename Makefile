@@ -15,7 +15,7 @@ ENVIRONMENT = .venv
 CONSTRAINTS = constraints.txt
 STAMP = $(ENVIRONMENT)/.installed
 IN = $(ENVIRONMENT)/bin/python
-PARALLEL = -n 2 --dist loadfile
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-colab test-helpers pdf report table fetch submission clean
 help:

@@ -62,6 +62,8 @@ def test_it_clones_the_project_also_over_a_half_finished_clone(content, tmp_path
         subprocess.run(["git", *command], cwd=work, check=True)
     (content / "bss-notebooks" / ".git").mkdir(parents=True)
     assert run_first_cell(content, f"file://{work}")[1].split() == [str(content / "bss-notebooks"), "cloned"]
+    again = run_first_cell(content, "https://127.0.0.1:9/nowhere")[1]  # a new runtime, no network: the clone is kept
+    assert again.split() == [str(content / "bss-notebooks"), "cloned"]
 
 
 def test_it_takes_the_newest_of_several_uploads(content):

@@ -57,3 +57,16 @@ def test_the_command_line_s_names_are_those_of_the_files():
     for name, network in networks.items():
         separator = load_separator(name, "cpu")
         assert type(separator.model).__name__ == network and separator.sources == ("vocals", "accompaniment")
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [("deep-unet-songs", "accompaniment"), ("songs-ensemble", "accompaniment"), ("deep-unet-stems", "drums")],
+)
+def test_a_stereo_song_at_44_khz_keeps_what_lies_above_the_network_s_band(name, rest):
+    song = torch.randn(2, 44_100, generator=torch.Generator().manual_seed(0)) / 10
+    estimates = load_separator(name, "cpu")(song, 44_100)
+    assert all(wave.shape == song.shape for wave in estimates.values())
+    torch.testing.assert_close(sum(estimates.values()), song, atol=1e-5, rtol=0)
+    above = {key: torch.fft.rfft(wave)[:, 9000:].abs().square().sum() for key, wave in {**estimates, "": song}.items()}
+    assert above[rest] > 0.99 * above[""]  # of a second, bin k is k Hz

@@ -178,6 +178,13 @@ def test_returning_nothing_does_not_pay_and_is_counted():
     vocals = by(found, source="vocals")
     assert vocals["empty"] and -40 < vocals["SDR"] < -5 and vocals["NSDR"] < -5
     assert found.rows()[0]["empty"] == 1 and "empty" not in found.rows()[1]
+    assert by(found, source="accompaniment")["NSDR"] == 0  # the other estimate is scored as it is
+
+
+def test_computing_is_told_for_a_minute_of_audio():
+    one = track()
+    found = Evaluation([line | {"computing": 1.5} for line in evaluate({"mixture": mixture_twice}, [one]).tracks], "")
+    assert found.rows()[0]["computing s/min"] == pytest.approx(1.5 * 60 / one.seconds)
 
 
 def test_what_does_not_fit_is_named():
@@ -201,13 +208,6 @@ def test_four_estimates_are_added_up_for_two_true_sources():
     found = evaluate({"four": lambda *_: four}, [one])
     assert by(found, source="accompaniment")["SDR"] == pytest.approx(60, abs=1)
     assert by(found, source="vocals")["SDR"] == pytest.approx(20, abs=1)
-
-
-def test_slow_methods_get_every_nth_track_and_say_how_many():
-    tracks = [track(f"track {number}", seed=3 * number) for number in range(7)]
-    found = evaluate({"slow": mixture_twice, "mixture": mixture_twice}, tracks, every={"slow": 5})
-    assert [one["track"] for one in found.tracks if one["separator"] == "slow"][::2] == ["track 0", "track 5"]
-    assert [row["tracks"] for row in found.rows()] == [2, 2, 7, 7]
 
 
 def test_published_systems_are_scored_beside_ours(tmp_path):
@@ -255,6 +255,7 @@ def test_slow_methods_get_every_nth_track():
     for one in found.tracks[::2]:  # a line for each of the two sources
         heard[one["separator"]] += one["track"][-1]
     assert heard == {"all": "01234", "slow": "03", "ibm": "024"}
+    assert [row["tracks"] for row in found.rows()[::2]] == [5, 2, 3]
 
 
 def test_a_single_track_has_no_interval():
@@ -338,7 +339,8 @@ def test_the_list_of_models_says_what_was_measured(home):
     (home / "results").mkdir()
     (home / "results" / "old.json").write_text("{}")  # is named, and does not hide the others
     run = Run("03", "smoke", 0, "MIR-1K", False, "nothing")
-    rows = [{"separator": "mine", "source": "vocals", "GNSDR": 7.456}, {"separator": "hpss", "SDR": 1.0}]
+    rows = [{"separator": "mine", "source": "vocals", "SDR": 9.0, "NSDR": 8.0, "GNSDR": 7.456}]
+    rows += [{"separator": "mine", "source": "accompaniment", "GNSDR": 1.0}, {"separator": "hpss", "SDR": 1.0}]
     run.save("results", "t", rows, split="test", items=2, metric="m", protocol="p")
     listed = {row["model"]: row for row in list_models()}
     assert listed["mine"]["measured"] == "validation loss 0.125 (songs)"  # it was a trial run

@@ -47,7 +47,7 @@ def test_the_environment_is_made_once_from_the_pinned_versions(project):
         "-m pip install --quiet --upgrade pip>=24",
         "-m pip install --quiet -r requirements-dev.txt -c constraints.txt",
     ]
-    checks = ["-m ruff check --quiet .", "-m pytest -n 2 --dist loadfile"]
+    checks = ["-m ruff check --quiet .", "-m pytest -n 2 --dist loadfile --no-loadscope-reorder"]
     assert asked[4:] == checks and make(project, "test")[1] == checks
     assert make(project, "run")[1] == ["-m report run --profile auto"]
     chosen = make(project, "run", "PROFILE=smoke", "NOTEBOOKS=01_a.ipynb")[1]

@@ -224,3 +224,29 @@ def test_a_sweep_puts_the_step_first_that_helps_most():
     rows = sweep(half, [song, song], steps)
     assert rows[0]["step"] == "cut" and {row["step"] for row in rows} == {"cut", "nothing", "as it is"}
     assert rows[1]["SDR"] == rows[2]["SDR"] < rows[0]["SDR"] and rows[0]["pauses"] < -60 < rows[1]["pauses"]
+
+
+def test_what_is_remembered_is_bounded_and_cannot_be_changed(monkeypatch):
+    monkeypatch.setattr("helpers.separation.postprocess.MEMORY", 3 * 2 * 500 * 4)  # three pairs of 500 floats
+    asked = []
+
+    def separate(waveform, sample_rate):
+        asked.append(float(waveform[0, 0]))
+        return {"vocals": waveform / 2, "accompaniment": waveform / 2}
+
+    remembered = Remembered(separate)
+    for level in (1, 2, 3, 4, 4, 2, 1):  # the oldest goes first
+        remembered(torch.full((1, 500), float(level)), RATE).clear()
+    assert asked == [1, 2, 3, 4, 1] and len(remembered.known) == 3
+    assert set(remembered(torch.ones(1, 500), RATE)) == {"vocals", "accompaniment"}
+
+
+def test_pauses_are_below_a_thousandth_of_the_voice_s_peak_and_a_song_may_have_none():
+    voice, band = torch.ones(1, 2000), torch.ones(1, 2000)
+    for level, expected in ((0.9e-3, -20.0), (1.1e-3, None)):
+        for loudness in (1.0, 100.0):  # relative to the voice itself
+            quiet = voice.clone()
+            quiet[:, 1000:] = level
+            song = track_of("song", 1000, {"vocals": loudness * quiet, "accompaniment": band})
+            found = pause_level(song, song.mixture / 10)
+            assert found is expected if expected is None else found == pytest.approx(expected, abs=1e-3)

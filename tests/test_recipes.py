@@ -279,10 +279,6 @@ def test_only_the_voice_gets_other_formants():
     assert not drawn[0.0][:, voice].allclose(drawn[0.2][:, voice], atol=1e-5)
 
 
-if __name__ == "__main__":
-    work(Path(sys.argv[1]))
-
-
 def test_nothing_beside_the_checkpoint_is_touched(folder):
     (folder / "kept.test").write_text("of the user")
     small(folder, "kept.safetensors", epochs=1, steps=1)
@@ -294,3 +290,48 @@ def test_a_setting_that_lost_its_quotes_is_a_usage_error(folder, setting, capsys
     with pytest.raises(SystemExit):
         main(command(folder, "--set", setting))
     assert f"argument --set: {setting} is no" in capsys.readouterr().err
+
+
+def test_a_recipe_is_trained_as_it_is_written(folder, monkeypatch):
+    """All songs at all speeds, remixed, equalised, averaged; validation as it is."""
+    seen = {}
+
+    class Sampler(recipes.SegmentSampler):
+        def __init__(self, *given, remix, **options):
+            seen["remix"] = remix
+            super().__init__(*given, remix=remix, **options)
+
+    def equalised(batches, generator, rate, decibels):
+        seen["equalise"] = decibels
+        return batches
+
+    def fit(model, loss, batches, **options):
+        (samples, *_), generator = batches.args, torch.Generator().manual_seed(0)
+        seen["tracks"] = {split: len(part.lengths) for split, part in samples.items()}
+        assert len(list(batches("train", generator))) == 2 and list(batches("validation", generator))
+        seen.update(options, loss=loss)
+        raise KeyboardInterrupt
+
+    for name, stand_in in (("SegmentSampler", Sampler), ("equalised", equalised), ("fit", fit)):
+        monkeypatch.setattr(recipes, name, stand_in)
+    with pytest.raises(KeyboardInterrupt):
+        recipes.train(
+            "deep-unet-songs",
+            folder / "songs",
+            folder / "m.safetensors",
+            epochs=3,
+            steps=2,
+            batch_size=2,
+            seed=7,
+            seconds=0.2,
+            device="cpu",
+            arguments={"width": 4, "n_fft": 128, "hop_length": 32},
+        )
+    assert seen["tracks"] == {"train": 2 * 5, "validation": 1}
+    assert (seen["remix"], seen["equalise"], seen["average"], seen["learning_rate"]) == (0.7, 3.0, 0.999, 2e-3)
+    assert (seen["epochs"], seen["steps"], seen["seed"], seen["resume"]) == (3, 2, 7, False)
+    assert seen["loss"] is recipes.RECIPES["deep-unet-songs"].loss
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

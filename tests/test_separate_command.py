@@ -523,14 +523,3 @@ def test_wrong_usage_is_status_2_and_help_is_there(capsys):
         with pytest.raises(SystemExit) as caught:
             main([command, "--help"])
         assert caught.value.code == 0 and capsys.readouterr().out.startswith(f"usage: python -m helpers {command}")
-
-
-def test_as_a_process_of_its_own(home):
-    audio.write_audio("song.mp3", tone(), RATE)
-    command = [sys.executable, "-m", "helpers", "separate", home / "song.mp3", home / "nowhere.mp3"]
-    command += ["-o", home / "out", "--model", "mixture"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere.mp3" in done.stderr
-    assert done.stdout.splitlines() == [
-        str(home / "out/song/mixture" / f"{name}.wav") for name in ("vocals", "accompaniment")
-    ]

@@ -8,6 +8,7 @@ from audio_models import Broken, Identity, noise, register
 from torch import nn
 
 from helpers.checkpoints import save_checkpoint
+from helpers.data import audio
 from helpers.models import DeepUNet
 from helpers.models.image_unet import ImageUNet
 from helpers.runtime import UserError
@@ -141,6 +142,7 @@ def test_a_file_of_a_lower_rate_than_the_model_s_gets_a_sentence_of_warning():
     sentence = files.low_rate("song.wav", 16_000, separator)
     assert all(word in sentence for word in ("song.wav", "16,000 Hz", "32,000 Hz", "`python -m helpers models`"))
     assert files.low_rate("song.wav", 32_000, separator) == files.low_rate("song.wav", 44_100, separator) == ""
+    assert "31,999 Hz" in files.low_rate("song.wav", 31_999, separator)
     assert files.low_rate("song.wav", 8000, load_separator("hpss")) == ""
 
 
@@ -165,3 +167,35 @@ def test_the_rest_gets_all_that_the_others_leave_above_the_models_band_too():
     spectrum = torch.fft.rfft(estimates["accompaniment"]).abs(), torch.fft.rfft(waveform).abs()
     above = int(30_000 / 22_050 * 5000)  # Hz -> bin: beyond what the model hears
     torch.testing.assert_close(spectrum[0][:, above:], spectrum[1][:, above:], rtol=0.02, atol=0.2)  # of about 17
+
+
+class Full(Identity):
+    """Has memory for so many chunks at a time."""
+
+    most = 1
+
+    def forward(self, batch):
+        if len(batch) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(batch)
+
+
+def test_where_a_batch_is_too_large_for_a_gpu_chunks_go_one_by_one():
+    separate, wave = ModelSeparator(Full(8000), "cpu", chunk=1.0, overlap=0.1), noise(2, 50_000)
+    separate.batch = 4
+    torch.testing.assert_close(separate(wave, 8000)["vocals"], 0.75 * wave)
+    assert separate.batch == 1
+    separate.model.most = 0
+    with pytest.raises(UserError, match="cpu has too little memory for chunks of 1 s: choose shorter ones"):
+        separate(wave, 8000)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_for_a_song_is_a_sentence(tmp_path, error):
+    def greedy(waveform, rate):
+        raise error
+
+    audio.write_audio(tmp_path / "song.wav", noise(1, 500), 8000)
+    with pytest.raises(UserError, match="song.wav takes more memory than there is: choose a smaller --chunk"):
+        files.separate_file(tmp_path / "song.wav", tmp_path / "out", greedy)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))

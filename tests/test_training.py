@@ -294,3 +294,12 @@ def test_the_fingerprint_is_the_same_in_every_process():
 
 
 SETTINGS = [SupervisedVAELoss(beta=0.1), halved, functools.partial(halved, progress=2), {"a", "b", "c"}, new_vae]
+
+
+def test_weights_decay_apart_from_their_gradient():
+    """AdamW: w (1 - learning rate · decay) at every step; as a part of the gradient Adam would make it full steps."""
+    model = Climber()
+    model.weight.data.fill_(2.0)
+    options = {"learning_rate": 0.1, "weight_decay": 0.5, "schedule": lambda progress: 1}
+    fit(model, lambda model, *_: {"loss": 0 * model.weight}, numbers(3), epochs=1, steps=3, **options)
+    assert model.weight.item() == pytest.approx(2 * (1 - 0.1 * 0.5) ** 3, rel=1e-6)

@@ -30,7 +30,8 @@ def made(kind=SpectrogramUNet, **arguments):
 
 
 def batch_of(sources, length=3200, size=3):
-    parts = noise(size, sources, 1, length) * torch.arange(1.0, sources + 1).view(1, -1, 1, 1)
+    levels = torch.tensor([1.0, 5.0, 0.2]).repeat(size)[:size].view(-1, 1, 1, 1)  # of the segments: each has its own
+    parts = levels * noise(size, sources, 1, length) * torch.arange(1.0, sources + 1).view(1, -1, 1, 1)
     return parts.sum(1), parts
 
 
