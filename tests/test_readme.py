@@ -16,9 +16,10 @@ from helpers.runtime import ROOT
 README, DATA, TESTED = ((ROOT / name).read_text(encoding="utf-8") for name in (
     "README.md", "helpers/data/README.md", "tests/README.md"))  # fmt: skip
 PARSERS = {"helpers": helpers.__main__.parser(), "report": report.__main__.parser()}
-MODULES = {"sklearn": "scikit-learn", "xdist": "pytest-xdist", "skimage": "scikit-image", "pypandoc": "pypandoc-binary", "PIL": "matplotlib"}
+MODULES = {"sklearn": "scikit-learn", "skimage": "scikit-image", "pypandoc": "pypandoc-binary", "PIL": "matplotlib"}
 OPTIONAL = {"google"}  # google.colab, which is on Colab alone
-VIA = {"jupyter_client": "nbclient", "packaging": "pytest"}  # what a declared package cannot be without
+# modules of what is declared by another name, or of what a declared package cannot be without
+VIA = {"jupyter_client": "nbclient", "packaging": "pytest", "xdist": "pytest-xdist"}
 
 
 def commands():
