@@ -31,10 +31,7 @@ def one_cycle(progress, warm_up=0.15):
 
 @contextlib.contextmanager
 def memory_errors_explained():
-    """Turn what torch raises where memory does not suffice, on a GPU or a CPU, into a UserError.
-
-    However it ends, what prepare() set for a GPU is as it was: what is separated next is of every length, in float32.
-    """
+    """Turn what torch raises where memory does not suffice, on a GPU or a CPU, into a UserError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
@@ -43,11 +40,19 @@ def memory_errors_explained():
             raise
         remedy = "make the batches smaller (--batch-size) or the segments shorter (--seconds)"
         raise UserError(f"training needs more memory than there is: {remedy}") from error
+
+
+@contextlib.contextmanager
+def kernels_restored():
+    """Take back what prepare() sets on a GPU: what is separated next is of every length, in float32."""
+    try:
+        yield
     finally:
         torch.backends.cudnn.benchmark = False
         torch.set_float32_matmul_precision("highest")
 
 
+@kernels_restored()
 @memory_errors_explained()
 def fit(
     model, loss, batches, *, epochs, steps, learning_rate=2e-3, weight_decay=1e-4, schedule=one_cycle, clip=None,

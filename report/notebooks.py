@@ -22,7 +22,7 @@ def run_notebooks(notebooks=None, profile="auto", output=BUILD, pdf=True):
 
     Executed copies and PDFs go to `output`. Raises UserError at the first failure.
     """
-    paths = [Path(name) for name in notebooks or sorted(ROOT.glob("0*_*[!d].ipynb"))]
+    paths = [Path(name) for name in notebooks or sorted(ROOT.glob("0*.ipynb"))]
     for path in paths:  # a damaged one is told before the others have run for minutes
         read_notebook(path)
     started = time.time()
@@ -43,7 +43,7 @@ def execute_notebook(path, output, profile="auto", timeout=None):
 
     `output` is the folder that takes the copy; `profile` reaches the notebook as BSS_PROFILE; `timeout` is in seconds
     a cell, None for no limit. What the cells print is shown as it comes, after a line that names the cell.
-    Raises UserError where a cell fails: the cells up to there are then kept as NAME.failed.ipynb.
+    Raises UserError where a cell fails: the cells up to there are then kept as failed-NAME.ipynb.
     """
     path, output, notebook = Path(path), Path(output), read_notebook(path)
     notebook.metadata.pop("widgets", None)
@@ -55,7 +55,7 @@ def execute_notebook(path, output, profile="auto", timeout=None):
     client.on_cell_start = client.announce
     environment = os.environ | {"BSS_PROFILE": profile, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # no debugger's warning
     environment.pop("MPLBACKEND", None)  # figures inline
-    failed = output / f"{path.stem}.failed.ipynb"
+    failed = output / f"failed-{path.stem}.ipynb"
     try:
         asyncio.run(client.run(environment))
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:

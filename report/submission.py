@@ -61,7 +61,7 @@ def tracked_files(root):
 
 def check(root, paths):
     """Raise UserError unless these paths, relative to the folder `root`, make a whole submission."""
-    notebooks = [path.name for path in sorted(root.glob("0*_*[!d].ipynb"))]
+    notebooks = [path.name for path in sorted(root.glob("0*.ipynb"))]
     untracked = [name for name in notebooks or ["a notebook"] if name not in paths]
     if untracked:
         raise UserError(f"{untracked[0]} is not in version control: add it with 'git add'")

@@ -360,6 +360,17 @@ def test_subsets_of_mir1k(tmp_path):
         corpora.load_corpus("mir1k", "test", tmp_path)
 
 
+def test_one_singer_left_out(tmp_path):
+    write_mir1k(tmp_path, CLIPS)
+    parts = [corpora.load_corpus("mir1k", split, tmp_path) for split in ("train", "validation")]
+    train, validation = corpora.leave_one_singer_out(*parts, "amy")
+    assert {track.artist for track in train} == {"abjones"} and len(train) == 3
+    assert {track.artist for track in validation} == {"amy"} and len(validation) == 4
+    assert "amy validates" in corpora.split_table(train, validation)
+    with pytest.raises(UserError, match=r"has the singers \['abjones', 'amy'\]"):
+        corpora.leave_one_singer_out(*parts, "bug")
+
+
 # ---- voices and bands, and several corpora in one ----------------------------------------------------------------
 
 

@@ -192,7 +192,7 @@ def test_a_failing_cell_is_named_and_the_cells_up_to_it_are_kept(tmp_path):
     path = write(tmp_path, *map(new_code_cell, ("x = 41\nprint(x)", "x / 0", "print('never')")))
     with pytest.raises(UserError, match=r"^sample\.ipynb, cell 2: ZeroDivisionError: division by zero \(see ") as error:
         notebooks.execute_notebook(path, tmp_path / "out")
-    kept = tmp_path / "out" / "sample.failed.ipynb"
+    kept = tmp_path / "out" / "failed-sample.ipynb"
     assert str(kept) in str(error.value) and names(tmp_path / "out") == [kept.name]
     first, second, third = nbformat.read(kept, as_version=4).cells
     assert first.outputs[0].text == "41\n" and second.outputs[0].ename == "ZeroDivisionError" and not third.outputs

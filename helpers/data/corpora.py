@@ -145,6 +145,18 @@ def joined(name, *corpora):
     return replace(corpora[0], name=name, tracks=tracks, about=about, embedded=any(part.embedded for part in corpora))
 
 
+def leave_one_singer_out(train, validation, singer):
+    """Return (train, validation) split anew: the tracks of one singer (artist) validate, all others train.
+
+    Raises UserError where either would be empty.
+    """
+    tracks, about = (*train, *validation), f"{singer} validates, all others of train and validation train"
+    rest, held_out = (tuple(track for track in tracks if (track.artist == singer) is out) for out in (False, True))
+    if not (rest and held_out):
+        raise UserError(f"{train.name} has the singers {sorted({t.artist for t in tracks})}: take one of several")
+    return replace(train, tracks=rest, about=about), replace(validation, tracks=held_out, about=about)
+
+
 def kind_of(name):
     """Return the key of KINDS meant by a name or a folder, however spelt (MIR-1K, mir-1k/, DSD100subset), or None."""
 
