@@ -106,20 +106,19 @@ def parts(number, s):
         document, narrow = models.SpectrogramUNet(s.width), models.SpectrogramUNet(s.narrow)
         plan, clips = {"steps": s.pass_steps, "batch_size": 8}, {"steps": s.steps, "batch_size": 16}
         speech = {"sample_rate": 16_000, "n_fft": 1024, "hop_length": 256}
-        yield "the document's U-Net (`width`, `passes`, `pass_steps`)", training(s, s.passes, document, 2.0, **plan)
-        count = 1 + 4 * s.seeds  # four stems, and each value of alpha
-        seconds = count * training(s, s.narrow_passes, narrow, 2.0, **plan)
+        yield "2 U-Nets of the document's size (`width`, `passes`)", 2 * training(s, s.passes, document, 2.0, **plan)
+        seconds = 4 * s.seeds * training(s, s.narrow_passes, narrow, 2.0, **plan)
         yield "narrow U-Nets (`narrow`, `narrow_passes`, `seeds`)", seconds
-        kinds = (models.SpectrogramUNet, models.MaskUNet, models.OpenUnmix, models.BandSplitModel, models.DeepUNet)
+        kinds = (models.SpectrogramUNet, models.MaskUNet, models.OpenUnmix, models.BandSplitModel)
         widths = [*s.sizes[:2], *s.sizes[3:]]
         neighbours = [kind(width, **speech) for kind, width in zip(kinds, widths, strict=True)]
         neighbours.append(models.WaveUNet(width=s.sizes[2], sample_rate=16_000))
         seconds = sum(training(s, s.epochs, model, 2.0, **clips) for model in neighbours)
-        yield "6 neighbours (`epochs`, `steps`, `sizes`)", seconds
+        yield "5 neighbours (`epochs`, `steps`, `sizes`)", seconds
         yield "evaluation of songs", evaluation(SONGS, SLOW[3:], 1, 4 * s.seeds + 8, document)
         some, deep = (CLIPS[0] // s.every, *CLIPS[1:]), models.DeepUNet(32)
-        yield "evaluation of clips (`every`)", evaluation(some, (*SLOW[:2], SLOW[3]), 1, 15, deep)
-        yield "memory of 13 methods (`costed`)", COST * min(13, s.costed)
+        yield "evaluation of clips (`every`)", evaluation(some, (*SLOW[:2], SLOW[3]), 1, 14, deep)
+        yield "memory of 12 methods (`costed`)", COST * min(12, s.costed)
 
 
 if __name__ == "__main__":
