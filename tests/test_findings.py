@@ -142,10 +142,10 @@ FINDINGS = [
      "has {:.1f} and {:.1f} dB: on these real songs no more than blind NMF ({:.1f} and {:.1f})",
      [cell("04_published", column, system=name) for name in ("U-Net of the document", "nmf-kl-blind")
       for column in ("SDR", "band SDR")]),
-    ("02", "discussion", "deep U-Net has {:.1f} dB against our {:.1f} ({:.1f} when averaged over tape speeds)",
+    ("02", "discussion", "deep U-Net has {:.1f} dB against our {:.1f} ({:.1f} when averaged over tape speeds",
      [one for file, name in (("kept_clips", "deep-unet"), ("02_results", "kept, all clips"),
                              ("kept_clips", "deep-unet, every speed")) for one in of(file, "GNSDR", "vocals")(name)]),
-    ("02", "discussion", "the mask U-Net ({:.1f}) and the band-split network ({:.1f})",
+    ("02", "discussion", "the mask U-Net ({:.1f}) and the band-split network ({:.1f}, both on every fifth clip)",
      of("kept_clips", "GNSDR", "vocals")("mask-unet", "band-split")),
 ]  # fmt: skip
 
