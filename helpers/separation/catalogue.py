@@ -70,7 +70,8 @@ def list_models(trials=False):
     a checkpoint's own validation loss. A file that cannot be read gets a row of the kind 'unreadable', with the reason.
     """
     records, rows = [], []
-    for path in (path for folder in RESULTS[: 2 if trials else 1] for path in sorted(folder.glob("*.json"))):
+    files = [path for folder in RESULTS[: 2 if trials else 1] for path in sorted(folder.glob("*.json"))]
+    for path in sorted(files, key=lambda path: not path.name.startswith("kept_")):  # these are of more items
         try:
             records.append(load_results(path))
         except UserError as error:
@@ -106,7 +107,7 @@ def _measured(name, records):
     for record in records:
         for row in record["rows"]:
             metric = next((metric for metric in METRICS if isinstance(row.get(metric), (int, float))), None)
-            if row.get("separator") == name and metric:
+            if row.get("separator") == name and row.get("block") != "equal steps" and metric:  # not a notebook's own
                 where = f"{record['data']}, {record['split']}"
                 source = f"{row['source']} " if "source" in row else ""
                 measured.setdefault(where, f"{source}{metric} {row[metric]:.2f} dB ({where})")
