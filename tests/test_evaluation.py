@@ -351,5 +351,16 @@ def test_the_list_of_models_says_what_was_measured(home):
     assert listed["hurt"]["kind"] == "unreadable" and "damaged" in listed["hurt"]["measured"]
     assert listed["old.json"]["kind"] == "unreadable" and "old.json has no" in listed["old.json"]["measured"]
     assert len(list_models(trials=True)) == len(listed)
+
+
+def test_a_checkpoint_is_listed_with_its_own_score_and_with_the_benchmark_before_a_notebook(home):
+    save_checkpoint(home / "checkpoints" / "mine.safetensors", Identity(16_000), data="songs")
+    said = {"split": "test", "items": 2, "metric": "m", "protocol": "p"}
+    trained = {"separator": "mine", "block": "equal steps", "GNSDR": 9.0}  # by the notebook, under the same name
+    for number, name, row in (("04", "all", trained), ("04", "some", {"separator": "mine", "GNSDR": 5.0}),
+                              ("kept", "clips", {"separator": "mine", "GNSDR": 4.0})):  # fmt: skip
+        Run(number, "smoke", 0, "MIR-1K", False, "nothing").save(name, "t", [row], **said)
+    (listed,) = (row for row in list_models(trials=True) if row["model"] == "mine")
+    assert listed["measured"] == "GNSDR 4.00 dB (MIR-1K, test)"
     assert listed["hpss"]["measured"] == "SDR 1.00 dB (MIR-1K, test)"
     assert listed["wiener"]["kind"] == "oracle"
