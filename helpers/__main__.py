@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from helpers.runtime import UserError, data_dir
@@ -253,7 +254,14 @@ def run_to_the_end():
         ended.append(128 + number)
         sys.exit(128 + number)  # an exception, as Ctrl-C is
 
+    def again(unraisable):
+        if unraisable.exc_type is SystemExit:  # it came in a destructor or a callback, whose exceptions Python drops
+            threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
     signal.signal(signal.SIGTERM, end)
+    sys.unraisablehook = again
     try:
         status = main()
     except Exception:  # an extension module that is being imported makes an ImportError of any exception
