@@ -1,7 +1,7 @@
 """How much memory and time does a long song take? Prints peak memory and seconds per model and length.
 
     python benchmarks/long_songs.py --minutes 2                              # all networks
-    python benchmarks/long_songs.py --minutes 60 --model unet-stems hpss
+    python benchmarks/long_songs.py --minutes 60 --model deep-unet-stems hpss
 
 The song is stereo noise at 44.1 kHz, 16 bit. Each measurement is a process of its own that imports helpers, loads the
 model and calls separate_file once, on the CPU; its memory before that call is printed, too.

@@ -25,25 +25,22 @@ from helpers.models import OpenUnmix  # noqa: E402
 from helpers.results import Run  # noqa: E402
 from helpers.separation.anchors import FixedEqualiser, PublishedEstimates  # noqa: E402
 from helpers.separation.baselines import BASELINES  # noqa: E402
-from helpers.separation.catalogue import known_checkpoints, load_separator  # noqa: E402
+from helpers.separation.catalogue import load_separator  # noqa: E402
 from helpers.separation.cost import parameters  # noqa: E402
 from helpers.separation.evaluation import evaluate  # noqa: E402
 from helpers.separation.every_speed import EverySpeed  # noqa: E402
 from helpers.separation.networks import ModelSeparator  # noqa: E402
 
-FOR_SONGS = ("deep-unet-songs", "songs-ensemble", "unet-songs", "deep-unet-stems")
-FOR_CLIPS = ("deep-unet", "music-vae", "mir1k-lstm", "mir1k-single-frame", "mask-unet", "band-split")
+FOR_SONGS = ("deep-unet-songs", "songs-ensemble", "deep-unet-stems")
+FOR_CLIPS = ("deep-unet", "music-vae", "mir1k-lstm", "mir1k-single-frame", "spectrogram-unet")
 SLOW = 5  # most methods get every fifth clip
 SONG = 240.0  # seconds
 
 
-def networks(names, every_speed=None):
-    """{name: Separator} of the checkpoints that are there, and one that hears every speed."""
-    there = [name for name in names if name in known_checkpoints()]
-    found = {name: load_separator(name) for name in there}
-    if every_speed in found:
-        found[f"{every_speed}, every speed"] = EverySpeed(found[every_speed])
-    return found
+def networks(names, every_speed=()):
+    """{name: Separator} of these checkpoints, and of those that also hear every speed."""
+    found = {name: load_separator(name) for name in names}
+    return found | {f"{name}, every speed": EverySpeed(found[name]) for name in every_speed}
 
 
 def floors(train, sources):
@@ -67,9 +64,9 @@ def songs(data_dir):
     """Voice and accompaniment, then four stems."""
     four, train = (load_corpus("musdb18hq", split, data_dir, real=True) for split in ("test", "train"))
     two = four.vocals_and_accompaniment()
-    own = networks(FOR_SONGS, "deep-unet-songs")
+    own = networks(FOR_SONGS, ("deep-unet-songs", "songs-ensemble"))
     measure("songs", "Test songs", two, own | floors(train.vocals_and_accompaniment(), two.sources))
-    stems = networks(("deep-unet-stems", "unet-stems"))
+    stems = networks(("deep-unet-stems",))
     plain = {"mixture": BASELINES["mixture"].make(four.sources)}
     measure("stems", "Four stems of the test songs", four, stems | plain | {"fixed equaliser": FixedEqualiser(train)})
 
@@ -80,7 +77,7 @@ def excerpts(data_dir):
     train = load_corpus("musdb18hq", "train", data_dir, real=True).vocals_and_accompaniment()
     folder = place("sisec-excerpts", data_dir) / "systems"
     published = {system: PublishedEstimates(folder, system) for system in published_systems(folder)}
-    own = networks(FOR_SONGS, "deep-unet-songs") | networks(("songs-ensemble",), "songs-ensemble")
+    own = networks(FOR_SONGS, ("deep-unet-songs", "songs-ensemble"))
     separators = own | published | floors(train, corpus.sources)
     measure("excerpts", "SiSEC 2018's excerpts", corpus, separators)
 
@@ -89,7 +86,7 @@ def clips(data_dir):
     """MIR-1K's test clips: deep-unet and the mixture on all, as notebooks 02 and 03 measure the VAE and the masks."""
     corpus = load_corpus("mir1k", "test", data_dir, 16_000, True, real=True)
     train = load_corpus("mir1k", "train", data_dir, 16_000, True, real=True)
-    separators, plain = networks(FOR_CLIPS, "deep-unet"), floors(train, corpus.sources)
+    separators, plain = networks(FOR_CLIPS, ("deep-unet",)), floors(train, corpus.sources)
     every = dict.fromkeys((*separators, *plain, "wiener"), SLOW) | {"mixture": 1, "deep-unet": 1}
     measure("clips", "MIR-1K's test clips", corpus, separators | plain, weighted=True, by="singer", every=every)
 

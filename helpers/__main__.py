@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from helpers.runtime import UserError, data_dir
@@ -22,9 +23,6 @@ def parser():
     for add_command in (_add_separate, _add_evaluate, _add_train, _add_models, _add_fetch):
         add_command(commands)
     return top
-
-
-# ---- the arguments of each command -------------------------------------------------------------------------------
 
 
 def _setting(text):
@@ -156,29 +154,26 @@ def _add_fetch(commands):
     command.add_argument("--data-dir", **DATA_DIR)
 
 
-# ---- what the commands do ----------------------------------------------------------------------------------------
-
-
 def _separate(options):
     from helpers.separation.catalogue import load_separator
     from helpers.separation.every_speed import EverySpeed
-    from helpers.separation.files import progress_line, separate_files
+    from helpers.separation.files import chosen, progress_line, separate_file, song_folders
 
-    show, name = progress_line("separating"), Path(options.model).name.removesuffix(".safetensors")
-    separator = load_separator(options.model, options.device, options.chunk, None if options.every_speed else show)
+    name = Path(options.model).name.removesuffix(".safetensors")
+    separator = load_separator(options.model, options.device, options.chunk)
     if options.every_speed:
-        separator, name = EverySpeed(separator, progress=show), f"{name}-every-speed"
+        separator, name = EverySpeed(separator), f"{name}-every-speed"
+    sources = separator.sources if hasattr(separator, "sources") else separator.names
+    chosen(dict.fromkeys(sources, 0), options.only, options.two_stems)  # told once, and before any work
+    settings = options.format, options.only, options.two_stems, options.add_up, partial(_say, "warning")
+    settings += (progress_line("separating"),)
     failed = False
-    done = separate_files(
-        options.inputs, options.output, separator, name, form=options.format, only=options.only,
-        two_stems=options.two_stems, add_up=options.add_up, warn=lambda sentence: _say("warning", sentence),
-    )  # fmt: skip
-    for _, files, error in done:
-        if error:
+    for path, song in song_folders(options.inputs, options.output).items():
+        try:
+            print(*separate_file(path, options.output / song / name, separator, *settings), sep="\n", flush=True)
+        except UserError as error:  # the others are done all the same
             failed = True
-            _say("error", error)
-        for file in files:
-            print(file, flush=True)
+            _say("error", error if str(path) in str(error) else f"{path}: {error}")
     return int(failed)
 
 

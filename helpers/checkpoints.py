@@ -1,7 +1,6 @@
 """Trained models as .safetensors files: the weights, and as metadata all that it takes to build the model again."""
 
 import json
-import zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from helpers import models
 from helpers.runtime import UserError, git_revision, versions, write_atomically
 
-FORMAT = "2"  # of the metadata; the first edition wrote ZIP archives with torch.save
+FORMAT = "2"  # of the metadata
 CHARACTERS = 2000  # the longest JSON of a constructor's arguments: lists of a few hundred items at most
 LARGEST = 400_000  # of the numbers in it: sample rates are the largest
 NARROWEST = 0.01  # of the numbers in its lists: band-split bands of less would be too many
@@ -22,20 +21,14 @@ def save_checkpoint(path, model, half=False, **facts):
     """Write `model`, of a class in helpers.models, to `path` (NAME.safetensors) with `facts` about its training.
 
     half: store 16-bit floats, which halves the size. facts: numbers, strings, lists and dicts: data, profile,
-    validation loss, ... Raises UserError if the file cannot be written, or could not be loaded; what was at `path`
-    before is then still there.
+    validation loss, ... Raises UserError if the file cannot be written; what was at `path` before is then still there.
     """
-    arguments = json.dumps(model.arguments)
-    try:
-        _read_arguments(arguments)
-    except ValueError as error:
-        raise UserError(f"{path} could not be loaded again, {error}: choose smaller ones") from error
     weights = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
         weights[name] = value.half() if half and value.is_floating_point() else value
     facts = {"git": git_revision(), "versions": versions(), **facts}
-    metadata = {"format": FORMAT, "architecture": type(model).__name__, "arguments": arguments}
+    metadata = {"format": FORMAT, "architecture": type(model).__name__, "arguments": json.dumps(model.arguments)}
     metadata["facts"] = json.dumps(facts, default=lambda number: number.item())  # numbers of NumPy and torch
     write_atomically(path, save(weights, metadata))
 
@@ -47,7 +40,13 @@ def load_checkpoint(path, expect=None):
     that one will do. Raises UserError for a file that is missing, damaged, of another format or architecture, or whose
     weights are not those of the model that its arguments describe.
     """
-    with _opened(path) as file:
+    try:
+        file = safe_open(path, framework="pt")
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}: train the model, or check the file's name") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged or cannot be read ({error}): give another file") from error
+    with file:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT or "architecture" not in metadata:
             raise UserError(f"{path} holds no model of this version: give a file that its save_checkpoint wrote")
@@ -55,7 +54,11 @@ def load_checkpoint(path, expect=None):
         if expect and name != expect:
             raise UserError(f"{path} holds a {name}, not the {expect} asked for: give the checkpoint of a {expect}")
         try:
-            arguments = _read_arguments(metadata["arguments"])
+            if len(metadata["arguments"]) > CHARACTERS:
+                raise ValueError("the arguments are too long")
+            arguments = json.loads(metadata["arguments"])
+            if not all(_is_modest(value) for value in arguments.values()):
+                raise ValueError("one of the arguments would cost any amount of time or memory")
             weights = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
             with torch.device("meta"), CallLimit(CALLS * len(weights)):  # tensors of any size, without memory
                 model = models.ARCHITECTURES[name](**arguments)
@@ -63,29 +66,6 @@ def load_checkpoint(path, expect=None):
             return model.float().eval(), dict(json.loads(metadata["facts"]))
         except Exception as error:  # the arguments may be anything, and a constructor may raise anything for them
             raise UserError(f"the weights in {path} do not fit this version's {name}: train the model again") from error
-
-
-def _opened(path):
-    try:
-        return safe_open(path, framework="pt")
-    except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}: train the model, or check the file's name") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: check that it is a file, and one that you may read") from error
-    except SafetensorError as error:
-        if zipfile.is_zipfile(path):
-            raise UserError(f"{path} is of the first edition: get its .safetensors file or train it again") from error
-        raise UserError(f"{path} is damaged or no checkpoint: give another file, or make this one again") from error
-
-
-def _read_arguments(text):
-    """Return a constructor's arguments, from JSON; ValueError if they could cost any amount of time or memory."""
-    if len(text) > CHARACTERS:
-        raise ValueError(f"the model's arguments take {len(text)} characters, of at most {CHARACTERS}")
-    arguments = json.loads(text)
-    if not all(_is_modest(value) for value in arguments.values()):
-        raise ValueError(f"not all numbers of the model's arguments {text} are within the limits")
-    return arguments
 
 
 def _is_modest(value, least=0):

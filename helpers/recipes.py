@@ -47,13 +47,16 @@ CLIPS = {"sample_rate": 16_000, "n_fft": 2048, "hop_length": 512, "dropout": 0.1
 DEEP = {"spread": 0.2, "average": 0.999}
 SECOND = DEEP | {"batch_size": 4, "learning_rate": 4e-4}
 SONGS = {"equalise": 3.0}
+SINGLE = partial(models.SingleFrameNet, **CLIPS | {"width": 1024, "code": 512, "dropout": 0.2})
 VOICE_AND_REST = partial(models.DeepUNet, rest="accompaniment")
 FOUR = partial(models.DeepUNet, width=48, sources=("vocals", "drums", "bass", "other"))
 RECIPES = {
     "feedforward": Recipe(partial(models.SingleFrameNet, **DENSE), MaskLoss("l2")),
     "lstm": Recipe(partial(models.LSTMNet, **LSTM), MaskLoss("l2")),
     "mir1k-lstm": Recipe(partial(models.LSTMNet, **LSTM | CLIPS), MaskLoss("l2")),
-    # Two stages each: first the errors' medians, then, with --from, their means, which the SDR measures.
+    # Two stages each: first other errors, mostly medians; then, with --from, means, which are what the SDR measures.
+    "mir1k-single-frame": Recipe(SINGLE, MaskLoss("l2"), batch_size=64, **DEEP),
+    "mir1k-single-frame-2": Recipe(SINGLE, error_to_mixture, batch_size=64, learning_rate=1e-3, **DEEP),
     "deep-unet": Recipe(models.DeepUNet, MultiResolutionLoss(), **DEEP),
     "deep-unet-2": Recipe(models.DeepUNet, error_to_mixture, **SECOND),
     "deep-unet-songs": Recipe(VOICE_AND_REST, MultiResolutionLoss(), **DEEP | SONGS),

@@ -60,7 +60,10 @@ class Run:
         return write_atomically(self._path("figures", name, "png"), fig.png())
 
     def _path(self, kind, name, suffix):
-        return runtime.output_dir(kind, self.profile, self.embedded) / f"{self.notebook}_{name}.{suffix}"
+        """Only COMMITTED_PROFILES on real data get the committed folders: no trial overwrites a published number."""
+        keep = self.profile in runtime.COMMITTED_PROFILES and not self.embedded
+        parent = runtime.BUILD if not keep else runtime.ROOT / "report" if kind == "results" else runtime.ROOT
+        return parent / kind / f"{self.notebook}_{name}.{suffix}"
 
 
 def load_results(path):

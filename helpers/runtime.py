@@ -103,19 +103,6 @@ def cache_dir():
     return Path(folder)
 
 
-def output_dir(kind, profile, embedded=False):
-    """Return (and make) the folder that takes `kind` ('results' or 'figures') of this run.
-
-    Only the profiles of COMMITTED_PROFILES, on real data, write to the committed folders; every other run writes under
-    `build/`, so that trying a notebook never overwrites a published number.
-    """
-    keep = profile in COMMITTED_PROFILES and not embedded
-    parent = BUILD if not keep else ROOT / "report" if kind == "results" else ROOT
-    folder = parent / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def write_atomically(path, content):
     """Write bytes to `path` in one step and return it: a failed write leaves what was there before, and no more.
 

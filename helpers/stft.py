@@ -13,30 +13,28 @@ from helpers.runtime import in_float32
 
 
 @functools.cache
-def window_on(device, dtype, window, n_fft):
-    """Return the window as a tensor on that device; it is copied there once, not at each call."""
+def window_on(device, dtype, n_fft):
+    """Return a periodic Hann window as a tensor on that device; it is copied there once, not at each call."""
     with torch.inference_mode(False):  # or a window first needed there could not be used in training
-        return torch.as_tensor(torch.from_numpy(get_window(window, n_fft)).to(dtype), device=device)
+        return torch.as_tensor(torch.from_numpy(get_window("hann", n_fft)).to(dtype), device=device)
 
 
 class STFT(nn.Module):
     """Waveforms to complex spectrograms and back, on the device and in the precision of what it is given.
 
-    Args:
-        n_fft: window and transform length in samples, even.
-        hop_length: samples from one frame to the next, at most half a window.
-        window: a name that `scipy.signal.get_window` knows, made periodic.
+    n_fft: length of window (Hann) and transform in samples, even. hop_length: samples from one frame to the next, at
+    most half a window.
 
     Frame f is centred on sample `f * hop_length`, with zeros before the start and after the end. Under mixed precision
     both directions compute in float32. Raises ValueError for settings that cannot be inverted.
     """
 
-    def __init__(self, n_fft=2048, hop_length=512, window="hann"):
+    def __init__(self, n_fft=2048, hop_length=512):
         super().__init__()
         if n_fft < 2 or n_fft % 2 or not 1 <= hop_length <= n_fft // 2:
             raise ValueError(f"n_fft must be even and hop_length at most half of it, got {n_fft} and {hop_length}")
-        self.n_fft, self.hop_length, self.window = n_fft, hop_length, window
-        values = get_window(window, n_fft)
+        self.n_fft, self.hop_length = n_fft, hop_length
+        values = get_window("hann", n_fft)
         self.bins = n_fft // 2 + 1  # frequencies from 0 Hz to half the sample rate
         self.margin = math.ceil(n_fft / 2 / hop_length)  # frames at an end whose windows reach beyond the waveform
         self.full_scale = float(values.sum()) / 2  # magnitude of a sine of amplitude 1 on a bin: reference of dBFS
@@ -45,7 +43,7 @@ class STFT(nn.Module):
     def window_like(self, tensor):
         """Return the window (n_fft,) on the device of a real or complex tensor, and as precise as it is."""
         dtype = torch.float64 if tensor.dtype in (torch.float64, torch.complex128) else torch.float32
-        return window_on(tensor.device, dtype, self.window, self.n_fft)
+        return window_on(tensor.device, dtype, self.n_fft)
 
     def frames(self, length):
         """Frames of a waveform of `length` samples: one every hop from sample 0 on, `1 + length // hop_length`.
@@ -118,18 +116,13 @@ def from_decibels(decibels, reference=1.0):
     return reference * torch.exp(decibels * (math.log(10) / 20))
 
 
-def pad_to_multiple(spectrogram, multiples, value=0.0):
-    """Append bins and frames of `value` up to multiples of `(bins, frames)`: 1025×173 becomes 1040×176 with (16, 16).
-
-    Networks that halve their input k times want multiples of 2^k. In decibels, pad with the floor.
-    """
+def pad_to_multiple(spectrogram, multiples):
+    """Append bins and frames of zeros up to multiples of `(bins, frames)`: 1025×173 becomes 1040×176 with (16, 16)."""
     bins, frames = (-size % multiple for size, multiple in zip(spectrogram.shape[-2:], multiples, strict=True))
-    return F.pad(spectrogram, (0, frames, 0, bins), value=value)
+    return F.pad(spectrogram, (0, frames, 0, bins))
 
 
 def crop_to(spectrogram, shape):
-    """Keep the first `(bins, frames)` of `shape`: undoes `pad_to_multiple`. Raises ValueError for one too small."""
+    """Keep the first `(bins, frames)` of `shape`: undoes `pad_to_multiple`."""
     bins, frames = shape
-    if spectrogram.shape[-2] < bins or spectrogram.shape[-1] < frames:
-        raise ValueError(f"cannot crop {tuple(spectrogram.shape[-2:])} to the larger {bins, frames}")
     return spectrogram[..., :bins, :frames]

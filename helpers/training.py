@@ -16,8 +16,6 @@ from torch import nn
 from helpers.run_state import fingerprint, restore_run, save_run
 from helpers.runtime import UserError, describe_device, precision
 
-__all__ = ["epoch_line", "fingerprint", "fit", "one_cycle"]
-
 PATIENCE = timedelta(hours=2)  # the longest that processes wait while the first one converts a corpus
 STRIDE = 1_000_000_007  # between the seeds of two processes: more than between those of two epochs
 
@@ -103,7 +101,8 @@ def fit(
 
     for epoch in range(len(history["epoch"]) + 1, epochs + 1):
         started = time.perf_counter()
-        generator = seed_epoch(seed, epoch, accelerator)
+        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)  # of the batches, the same in all processes
+        torch.manual_seed(generator.initial_seed() + STRIDE * accelerator.process_index)
 
         training.train()
         terms_of_steps = []
@@ -130,8 +129,12 @@ def fit(
 
         facts = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"], "steps": steps}
         facts |= {"seconds": time.perf_counter() - started, "device": describe_device(accelerator.device)}
-        record(history, train, judged, facts | {"mixed_precision": accelerator.mixed_precision})
-        if history["best_epoch"] == epoch:
+        facts |= {"mixed_precision": accelerator.mixed_precision}
+        for record, values in ((history, facts), (history["train"], train), (history["validation"], judged)):
+            for name, value in values.items():
+                record.setdefault(name, []).append(value)
+        if judged["loss"] == min(history["validation"]["loss"]):
+            history["best_epoch"] = epoch
             best = {name: value.cpu().clone() for name, value in (averaged or model).state_dict().items()}
         if state_path and leads:
             save_run(state_path, plan, parts if epoch < epochs else {}, history, best)  # a finished run keeps its best
@@ -141,9 +144,6 @@ def fit(
     model.load_state_dict(best)
     model.eval()
     return history
-
-
-# ---- before the loop ---------------------------------------------------------------------------------------------
 
 
 class Terms(nn.Module):
@@ -183,16 +183,6 @@ def prepare(model, averaged, loss, learning_rate, weight_decay, accelerator):
     return training, validation, optimiser
 
 
-# ---- in the loop -------------------------------------------------------------------------------------------------
-
-
-def seed_epoch(seed, epoch, accelerator):
-    """Seed torch, each process differently; return the generator of the batches, which is the same in all of them."""
-    number = seed * 100_003 + epoch
-    torch.manual_seed(number + STRIDE * accelerator.process_index)
-    return torch.Generator().manual_seed(number)
-
-
 def own_slice(batch, accelerator):
     """Return this process's slice of a global batch: a tensor (batch, ...), or a tuple or list of such tensors."""
     processes, number = accelerator.num_processes, accelerator.process_index
@@ -229,18 +219,6 @@ def mean_terms(terms_of_batches, accelerator):
         raise UserError("the validation split gives no batch: add validation tracks, or make the batches smaller")
     values = torch.stack([torch.stack(list(terms.values())) for terms in terms_of_batches]).mean(dim=0)
     return dict(zip(terms_of_batches[0], accelerator.reduce(values, "mean").tolist(), strict=True))
-
-
-def record(history, train, validation, facts):
-    """Append one epoch to `history` in place, and note it as the best one if its validation loss is the lowest."""
-    for name, value in facts.items():
-        history.setdefault(name, []).append(value)
-    for split, terms in (("train", train), ("validation", validation)):
-        for name, value in terms.items():
-            history[split].setdefault(name, []).append(value)
-    losses = history["validation"]["loss"]
-    if losses[-1] == min(losses):
-        history["best_epoch"] = facts["epoch"]
 
 
 def epoch_line(history, epoch, epochs):

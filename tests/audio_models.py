@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from helpers import models
-from helpers.losses import MaskLoss, MultiResolutionLoss, MusicVAELoss, WeightedL1Loss, waveform_mse
+from helpers.losses import MaskLoss, MultiResolutionLoss, MusicVAELoss, WeightedL1Loss, error_to_mixture
 from helpers.models import (
     BandSplitModel,
     DeepUNet,
@@ -105,7 +105,7 @@ def mixture_for(model, length=2001, batch=2, seed=1):
 
 def losses_of(model):
     """The losses that a model can be trained with."""
-    losses = [MultiResolutionLoss(((128, 64), (64, 32))), waveform_mse]
+    losses = [MultiResolutionLoss(((128, 64), (64, 32))), error_to_mixture]
     if hasattr(model, "stft"):
         losses += [MaskLoss("kl"), MaskLoss("waveform"), WeightedL1Loss((1 / len(model.sources),) * len(model.sources))]
     if isinstance(model, MusicVAE):

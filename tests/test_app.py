@@ -38,9 +38,9 @@ ROWS = [
 ]
 
 
-def load_identity(name, progress, **settings):
+def load_identity(name, **settings):
     """Stands for load_separator: the sources are known parts of the mixture."""
-    return ModelSeparator(Identity(RATE), "cpu", progress=progress, **settings)
+    return ModelSeparator(Identity(RATE), "cpu", **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +60,13 @@ def content(waveform, rate=RATE, subtype="PCM_16"):
     file = io.BytesIO()
     soundfile.write(file, waveform.T.numpy(), rate, subtype, format="WAV")
     return file.getvalue()
+
+
+def uploading():
+    """Return the app of one track, where a file to upload is chosen instead."""
+    made = app.SeparationApp([track_of("clip", RATE, {"vocals": noise(1, RATE)})])
+    made.song.value = app.UPLOAD
+    return made
 
 
 def separate(made):
@@ -85,7 +92,7 @@ def downloads(made):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_uploaded_song_is_separated_shown_and_can_be_downloaded(home, form):
-    made, wave = app.SeparationApp(), noise(2, 2 * RATE)
+    made, wave = uploading(), noise(2, 2 * RATE)
     assert "my song: separated with mine into" in upload(made, "my song.wav", content(wave), form)
     rows, _ = made.results.children
     assert rows.value.count("<audio") == rows.value.count("<img") == 3 and made.bar.value == 1
@@ -118,8 +125,8 @@ def test_on_colab_uploads_go_through_colab_s_own_dialog(home, monkeypatch):
     colab.files = files
     monkeypatch.setitem(sys.modules, "google.colab", colab)
     monkeypatch.setenv("COLAB_RELEASE_TAG", "test")
-    made = app.SeparationApp()
-    assert isinstance(made.upload, ipywidgets.Button) and made.hint.value == ""
+    made = uploading()
+    assert isinstance(made.upload, ipywidgets.Button) and "10 MB" not in made.upload.description
     assert "no file was uploaded" in separate(made)
     made.upload.click()
     assert "big: separated with mine" in separate(made)
@@ -128,12 +135,12 @@ def test_on_colab_uploads_go_through_colab_s_own_dialog(home, monkeypatch):
 
 
 def test_elsewhere_it_says_how_large_an_upload_may_be():
-    made = app.SeparationApp()
-    assert isinstance(made.upload, ipywidgets.FileUpload) and "over about 10 MB" in made.hint.value
+    made = uploading()
+    assert isinstance(made.upload, ipywidgets.FileUpload) and "over 10 MB" in made.upload.description
 
 
 def test_the_bar_shows_the_progress(monkeypatch):
-    made, shown = app.SeparationApp(), []
+    made, shown = uploading(), []
     made.bar.observe(lambda change: shown.append(change["new"]), "value")
     monkeypatch.setattr(app, "load_separator", partial(load_identity, chunk=2.0))
     assert "separated" in upload(made, "a.wav", content(noise(1, 5 * RATE)))
@@ -144,7 +151,7 @@ def test_any_part_of_a_long_song_can_be_heard(home):
     quiet = torch.zeros(1, 36 * RATE)
     quiet[:, -RATE:] = noise(1, RATE)
     audio.write_audio(home / "long.wav", quiet, RATE)
-    made = app.SeparationApp()
+    made = uploading()
     made.song.value, made.path.value = app.PATH, str(home / "long.wav")
     separate(made)
     slider, rows, _ = made.results.children
@@ -163,14 +170,14 @@ def test_any_part_of_a_long_song_can_be_heard(home):
 
 
 def test_a_song_of_a_lower_rate_than_the_model_s_is_separated_with_a_warning():
-    made = app.SeparationApp()
+    made = uploading()
     said = upload(made, "low.wav", content(noise(1, RATE), RATE // 2))
     assert "separated with mine" in said and "has a sample rate of 4,000 Hz, the model one of 8,000 Hz" in said
 
 
 def test_songs_too_large_for_links_are_left_in_their_folder(monkeypatch):
     monkeypatch.setattr(app, "LINKED", 10_000)
-    made = app.SeparationApp()
+    made = uploading()
     assert "out/a/mine" in upload(made, "a.wav", content(noise(1, RATE)))
     assert "too much for download links" in made.results.children[-1].value and not downloads(made)
 
@@ -186,7 +193,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_refused_in_a_sentence_and_the_next_one_is_separated(name):
-    made = app.SeparationApp()
+    made = uploading()
     said = upload(made, name, BAD[name][0])
     assert BAD[name][1] in said and name in said and "#c62828" in said and not made.results.children
     assert "separated with mine" in upload(made, "good.wav", content(noise(1, RATE)))
@@ -201,7 +208,7 @@ def test_a_bad_file_is_refused_in_a_sentence_and_the_next_one_is_separated(name)
     ],
 )
 def test_no_file_is_a_sentence_too(chosen, path, words):
-    made = app.SeparationApp()
+    made = uploading()
     made.song.value, made.path.value = chosen, path
     assert words in separate(made)
 
@@ -211,11 +218,11 @@ def test_no_file_is_a_sentence_too(chosen, path, words):
     [(UserError("get another file"), ">get another file<"), (KeyboardInterrupt(), ">interrupted<")],
 )
 def test_errors_and_an_interrupted_kernel_are_shown(monkeypatch, error, words):
-    def load(name, progress):
+    def load(name):
         raise error
 
     monkeypatch.setattr(app, "load_separator", load)
-    assert words in upload(app.SeparationApp(), "a.wav", content(noise(1, RATE)))
+    assert words in upload(uploading(), "a.wav", content(noise(1, RATE)))
 
 
 @pytest.mark.parametrize(
@@ -236,9 +243,13 @@ def test_names_of_uploads_are_made_harmless(text, name):
 
 
 def test_what_is_recommended_comes_first_and_what_cannot_separate_is_left_out():
-    options = app.SeparationApp().model.options
+    options = uploading().model.options
     assert [value for _, value in options] == ["mine", "b", "a", "worse", "better"]
     assert options[0][0] == "mine: vocals NSDR 10.20 dB (X, test)"
+    tracks = [track_of("clip", RATE, {"vocals": noise(1, RATE)})]
+    asked = app.SeparationApp(tracks, model="worse").model
+    assert asked.value == "worse" and [value for _, value in asked.options] == ["worse", "mine", "b", "a", "better"]
+    assert app.SeparationApp(tracks, model="not there").model.value == "mine"
 
 
 @pytest.mark.parametrize("asks", [True, False])
@@ -247,7 +258,7 @@ def test_only_where_somebody_can_click_there_are_widgets(monkeypatch, asks):
     kernel = types.SimpleNamespace(get_parent=lambda channel: {"content": {"allow_stdin": asks}})
     monkeypatch.setattr(app, "display", shown.append)
     monkeypatch.setattr(app, "get_ipython", lambda: types.SimpleNamespace(kernel=kernel))
-    app.show_app()
+    app.show_app([track_of("clip", RATE, {"vocals": noise(1, RATE)})], model="b")
     assert isinstance(shown[0], ipywidgets.Widget) is asks
 
 
@@ -255,8 +266,7 @@ def test_what_is_saved_looks_like_the_app_after_a_song():
     track = track_of("clip <1>", RATE, {"vocals": noise(1, RATE), "rest": noise(1, RATE, seed=1)})
     page = app.picture_of([track], model="b")
     assert "b: not measured" in page and page.count("<audio") == 3 and "clip <1>" not in page and "vocals.wav" in page
-    assert "mine: " in app.picture_of([track])  # the best measured
-    assert "a file to upload" in app.picture_of() and "<audio" not in app.picture_of()
+    assert "mine: " in app.picture_of([track])  # the recommended one
 
 
 # ---- a blind comparison ------------------------------------------------------------------------------------------
@@ -266,26 +276,36 @@ def pairs():
     return {f"pair {n}": {"one": noise(1, RATE), "other": noise(1, RATE, seed=1)} for n in range(8)}
 
 
-def test_the_order_is_random_but_the_same_for_a_seed():
-    order = blind.shuffled(pairs(), seed=1)
-    assert order == blind.shuffled(pairs(), seed=1) and len({names["A"] for _, names in order}) == 2
-    assert all({names["A"], names["B"]} == {"one", "other"} for _, names in order)
-    with pytest.raises(ValueError, match="zip"):
-        blind.shuffled({"three": dict.fromkeys("abc")}, seed=0)
-
-
-def test_a_choice_is_told_by_its_name():
-    made = blind.BlindTest(pairs(), RATE)
-    buttons = [box for box in made.view.children if isinstance(box, ipywidgets.HBox)]
-    (title, names), *_ = made.order
-    buttons[0].children[1].click()
-    assert made.chosen == {title: names["B"]} and names["B"] in made.result.value
-
-
-def test_without_a_reader_the_solution_is_folded_away(monkeypatch):
-    shown = []
-    monkeypatch.setattr(blind, "display", shown.append)
+@pytest.fixture
+def shown(monkeypatch):
+    """What a blind test displays where nobody can click."""
+    displayed = []
+    monkeypatch.setattr(blind, "display", displayed.append)
     monkeypatch.setattr(blind, "is_live", lambda: False)
+    return displayed
+
+
+def test_without_a_reader_the_solution_is_folded_away_and_always_the_same(shown):
     blind.blind_test(pairs(), RATE)
     players_part, _, folded = shown[0].data.partition("<details>")
     assert players_part.count("<audio") == 16 and "other" not in players_part and folded.count(" is one") == 8
+    first = re.findall(r"pair \d: A is (\w+), B is (\w+)", folded)
+    assert len(first) == 8 and set(first) == {("one", "other"), ("other", "one")}
+    blind.blind_test(pairs(), RATE)
+    assert shown[1].data.partition("<details>")[2] == folded
+    with pytest.raises(ValueError, match="zip"):
+        blind.blind_test({"three": dict.fromkeys("abc", noise(1, RATE))}, RATE)
+
+
+def test_a_choice_is_told_by_its_name(shown, monkeypatch):
+    blind.blind_test(pairs(), RATE)
+    letters = re.findall(r"pair \d: A is (\w+), B is (\w+)", shown[0].data)
+    monkeypatch.setattr(blind, "is_live", lambda: True)
+    blind.blind_test(pairs(), RATE)
+    *parts, result = shown[1].children
+    buttons = [box.children for box in parts if isinstance(box, ipywidgets.HBox)]
+    buttons[0][1].click()
+    assert result.value == f"pair 0: you chose <b>{letters[0][1]}</b>"
+    buttons[2][0].click()
+    buttons[0][0].click()
+    assert result.value == f"pair 0: you chose <b>{letters[0][0]}</b><br>pair 2: you chose <b>{letters[2][0]}</b>"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from audio_models import MODELS, losses_of, made, mixture_for, noise
 
-from helpers.losses import waveform_mse
+from helpers.losses import MultiResolutionLoss
 from helpers.models import BandSplitModel, DeepUNet, MaskUNet, SpectrogramUNet, WaveUNet
 from helpers.separation.networks import ModelSeparator
 
@@ -79,9 +79,10 @@ def test_every_parameter_gets_a_gradient_from_every_loss(name):
 def test_it_trains_in_bfloat16(name):
     model = made(name)
     sources = torch.stack([mixture_for(model, 3000, seed=seed) for seed, _ in enumerate(model.sources)], dim=1)
-    whole = waveform_mse(model, (sources.sum(1), sources), 0.0)["loss"]
+    loss = MultiResolutionLoss(((128, 64), (64, 32)))
+    whole = loss(model, (sources.sum(1), sources), 0.0)["loss"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = waveform_mse(model, (sources.sum(1), sources), 0.0)["loss"]
+        mixed = loss(model, (sources.sum(1), sources), 0.0)["loss"]
     mixed.backward()
     assert mixed.dtype == torch.float32 and mixed.item() == pytest.approx(whole.item(), rel=0.05)
 

@@ -143,9 +143,12 @@ plt.close()
 show.LiveBoard(7).figure(history)
 """
 APP = """
+from types import SimpleNamespace
 from helpers.show import app
 app.list_models = lambda: [{"model": "hpss", "kind": "baseline", "measured": "<b>"}]
-app.show_app()
+app.load_separator = lambda name: lambda mixture, rate: {"vocals": mixture / 2}
+waves = lambda start, frames: torch.rand(1, frames)
+app.show_app([SimpleNamespace(name="song", sample_rate=8000, frames=8000, read_mixture=waves)])
 """
 
 

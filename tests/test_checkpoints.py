@@ -122,12 +122,6 @@ def test_truncated_file(path, content):
             load_checkpoint(path)
 
 
-def test_a_file_of_the_first_edition(path):
-    torch.save({"format": 1, "architecture": "ImageVAE", "arguments": {}, "weights": {}, "facts": {}}, path)
-    with refused(path, "is of the first edition"):
-        load_checkpoint(path)
-
-
 def test_safetensors_of_another_project_or_version(path, content):
     for metadata in (None, {"format": "pt"}, {"format": "3", "architecture": "ImageVAE"}):
         save_file(content[0], path, metadata)
@@ -189,15 +183,6 @@ def test_huge_arguments_cost_no_memory_and_no_time(path, content, architecture, 
         load_checkpoint(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - memory < 100e6
     assert time.process_time() - started < 2
-
-
-@pytest.mark.parametrize("arguments", [{"width": 400_001}, {"sources": ["a source"] * 200}, {"bands": [[8000, 1e-3]]}])
-def test_what_would_not_be_loaded_is_not_saved(path, arguments):
-    model = build()
-    model.arguments |= arguments
-    with refused(path, "could not be loaded again"):
-        save_checkpoint(path, model)
-    assert not path.exists()
 
 
 def test_small_numbers_are_no_sizes(path):

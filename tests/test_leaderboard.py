@@ -73,4 +73,4 @@ def test_what_is_measured_is_the_separation_of_noise(monkeypatch, name):
     make = lambda sources: lambda wave, rate: heard.append((wave.shape, rate))  # noqa: E731
     monkeypatch.setitem(leaderboard.BASELINES, name, replace(entry, make=make))
     monkeypatch.setattr(leaderboard, "load_separator", lambda *_: make(()))
-    assert 50 < leaderboard._memory_of(name, 1.0, 8000) < 100_000 and heard == [((1, 8000), 8000)]
+    assert 50 < leaderboard._memory_of(name, 0.5) < 100_000 and heard == [((1, 8000), 16_000)]

@@ -9,12 +9,12 @@ import pytest
 import soundfile
 import torch
 from audio_models import noise
-from IPython.core.formatters import DisplayFormatter
 from IPython.display import HTML
 from PIL import Image
 
 from helpers.runtime import UserError
-from helpers.show import COLOURS, listen
+from helpers.show import listen
+from helpers.show.figures import COLOURS
 
 RATE = 16_000
 
@@ -55,11 +55,6 @@ def test_one_row_per_source_with_name_player_and_picture():
         assert spectrum.argmax() * RATE / 12_000 == pytest.approx(frequency, abs=2)
 
 
-def test_a_saved_notebook_has_html_and_a_text_that_names_the_sounds():
-    data, _ = DisplayFormatter().format(listen({"vocals": sine(440), "drums": sine(220)}, RATE))
-    assert sorted(data) == ["text/html", "text/plain"] and "vocals, drums" in data["text/plain"]
-
-
 def test_levels_are_kept_and_not_evened_out():
     shown = listen({"loud": sine(440, level=0.9), "quiet": sine(440, level=0.009)}, RATE)
     loud, quiet = (level(samples) for samples, *_ in sounds(shown))
@@ -92,16 +87,14 @@ def test_the_part_asked_for_is_heard():
     assert len(samples) / RATE == pytest.approx(12, abs=0.15)
 
 
-def test_parts_that_are_too_long_or_not_there_are_refused():
+def test_parts_that_are_not_there_are_refused():
     wave = sine(440, 2.0)
-    for seconds in (0, 31):
-        with pytest.raises(ValueError, match="take between 0 and 30 s"):
-            listen({"a": wave}, RATE, seconds=seconds)
     for wrong in (wave[0], wave[:, :0]):
         with pytest.raises(ValueError, match="must be .channels, time."):
             listen({"a": wrong}, RATE)
-    with pytest.raises(ValueError, match="go on after 30 s"):
-        listen({"a": wave}, RATE, start=30)
+    for options in ({"start": 30}, {"start": -1}, {"seconds": 0}):
+        with pytest.raises(ValueError, match="must be .channels, time. and go on after"):
+            listen({"a": wave}, RATE, **options)
     with pytest.raises(UserError, match="'bad' holds NaN"):
         listen({"bad": wave * torch.nan}, RATE)
 

@@ -253,7 +253,8 @@ DEEP = {"width": 4, "n_fft": 128, "hop_length": 32}
 SMALL = {
     "music-vae": {"width": 4, "latent": 2}, "feedforward": {"width": 8, "code": 4, "n_fft": 512, "hop_length": 256},
     "lstm": {"width": 8, "code": 4, "hidden": 4, "n_fft": 512, "hop_length": 256},
-    "mir1k-lstm": TINY, "deep-unet": DEEP, "deep-unet-songs": DEEP, "deep-unet-stems": DEEP,
+    "mir1k-lstm": TINY, "mir1k-single-frame": {"width": 8, "code": 4},
+    "deep-unet": DEEP, "deep-unet-songs": DEEP, "deep-unet-stems": DEEP,
 }  # fmt: skip
 
 

@@ -52,8 +52,11 @@ def test_saved_results_come_back_exactly_with_all_that_describes_them(run, tmp_p
 def test_only_published_profiles_on_real_data_reach_the_committed_folder(run, tmp_path):
     run.profile = "full"
     assert run.save("models", "t", ROWS, **ABOUT) == tmp_path / "report" / "results" / "01_models.json"
-    run.embedded = True
-    assert run.save("models", "t", ROWS, **ABOUT) == tmp_path / "build" / "results" / "01_models.json"
+    assert run.save_figure(Picture(1, 1), "curve") == tmp_path / "figures" / "01_curve.png"
+    for profile, embedded in [("full", True), ("quick", False), ("smoke", False), ("long", False), ("long", True)]:
+        run.profile, run.embedded = profile, embedded
+        assert run.save("models", "t", ROWS, **ABOUT) == tmp_path / "build" / "results" / "01_models.json"
+        assert run.save_figure(Picture(1, 1), "curve") == tmp_path / "build" / "figures" / "01_curve.png"
 
 
 def test_tensors_and_numpy_numbers_become_plain_numbers(run):

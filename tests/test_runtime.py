@@ -120,17 +120,6 @@ def test_data_dir(bare_environment):
     assert runtime.data_dir() == runtime.ROOT / "data"
 
 
-@pytest.mark.parametrize(("kind", "folder"), [("results", "report/results"), ("figures", "figures")])
-def test_only_long_runs_on_real_data_write_to_the_committed_folders(tmp_path, monkeypatch, kind, folder):
-    monkeypatch.setattr(runtime, "ROOT", tmp_path)
-    monkeypatch.setattr(runtime, "BUILD", tmp_path / "build")
-    for profile in PROFILES:
-        for embedded in (False, True):
-            keep = profile in ("full",) and not embedded
-            expected = tmp_path / (folder if keep else f"build/{kind}")
-            assert runtime.output_dir(kind, profile, embedded=embedded) == expected and expected.is_dir()
-
-
 @pytest.fixture
 def unwritable(tmp_path, monkeypatch):
     """A project and a home that cannot be written, whoever runs the tests."""

@@ -233,25 +233,27 @@ def test_a_method_with_chunks_of_its_own_gets_them():
 
 
 @pytest.mark.parametrize("every_speed", [False, True])
-def test_what_a_network_gets_grows_with_its_rate_no_more_than_with_the_song(every_speed):
+def test_what_a_network_gets_grows_with_its_rate_no_more_than_with_the_song(every_speed, monkeypatch):
+    monkeypatch.setattr("helpers.separation.every_speed.SEMITONES", (0,))
     for rate, seconds in ((16_000, 10), (32_000, 10), (44_100, 3)):
         model = Identity(rate)
         separator = networks.ModelSeparator(model, "cpu")
         assert separator.block(rate) == (seconds * rate, rate)
         audio.write_audio("song.wav", noise(1, 31 * rate), rate)
-        files.separate_file("song.wav", "out", EverySpeed(separator, (0,)) if every_speed else separator)
+        files.separate_file("song.wav", "out", EverySpeed(separator) if every_speed else separator)
         assert {shape[-1] for shape in model.seen} == {seconds * rate}
     tiny = networks.ModelSeparator(Identity(8000), "cpu", chunk=0.01)
     assert 8000 <= tiny.block(8000)[0] <= 8200 and tiny.block(1000)[1] == 5
 
 
-def test_progress_of_all_blocks_rises_to_one():
+@pytest.mark.parametrize("every_speed", [False, True])
+def test_progress_of_all_blocks_rises_to_one(every_speed):
     audio.write_audio("song.wav", noise(1, 5 * RATE), RATE)
     done = []
-    separator = catalogue.load_separator("exact", "cpu", chunk=1.0, progress=done.append)
-    files.separate_file("song.wav", "out", separator)
+    separator = catalogue.load_separator("exact", "cpu", chunk=1.0)
+    separator = EverySpeed(separator) if every_speed else separator
+    files.separate_file("song.wav", "out", separator, progress=done.append)
     assert done == sorted(set(done)) and done[-1] == 1 and len(done) > 3
-    assert separator.progress == done.append
 
 
 def test_progress_says_the_time_left_and_is_rare_in_a_log(monkeypatch, capsys):
@@ -515,13 +517,13 @@ def test_models_lists_everything(capsys):
 
 def test_models_says_first_which_one_to_take(home, capsys, monkeypatch):
     monkeypatch.setattr(catalogue, "RESULTS", ())
-    for name in ("deep-unet-songs", "unet-songs", "unet-stems"):
+    for name in ("deep-unet-songs", "deep-unet-stems"):
         save_checkpoint(home / "checkpoints" / f"{name}.safetensors", Identity(RATE), data="songs", validation_loss=2)
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split("  ")[0] == "voice and rest of your songs"
     assert lines[1].split()[-5:] == ["deep-unet-songs", "validation", "loss", "2", "(songs)"]
-    assert lines[2].startswith("four stems of your songs      unet-stems ") and lines[4] == ""
+    assert lines[2].startswith("four stems of your songs      deep-unet-stems ") and lines[4] == ""
 
 
 def test_wrong_usage_is_status_2_and_help_is_there(capsys):

@@ -13,7 +13,7 @@ RATE = 8000
 OTHERS = {  # {name: function of the true sources that returns a Separator}
     "network, each channel": lambda sources: ModelSeparator(Identity(RATE, tuple(sources)), "cpu"),
     "network, added up": lambda sources: ModelSeparator(Identity(RATE, tuple(sources)), "cpu", add_up=True),
-    "every speed": lambda sources: EverySpeed(ModelSeparator(Identity(RATE, tuple(sources)), "cpu"), (0, 1)),
+    "every speed": lambda sources: EverySpeed(ModelSeparator(Identity(RATE, tuple(sources)), "cpu")),
     "fixed equaliser": lambda sources: FixedEqualiser([track_of("one", RATE, sources)]),
     "post-processed": lambda sources: Postprocessed(
         ModelSeparator(Identity(RATE, tuple(sources)), "cpu"), {"a": [lambda wave, rate: high_pass(wave, rate, 100)]}
@@ -64,5 +64,5 @@ def test_what_is_no_waveform_is_refused():
         with pytest.raises(UserError, match="NaN or infinity"):
             separate(bad, RATE)
         for wave in (bad[0], bad[:, :0]):
-            with pytest.raises(ValueError, match="waveform is|made for"):
+            with pytest.raises(ValueError, match="waveform is"):
                 separate(wave, RATE)

@@ -34,7 +34,8 @@ def test_an_image_grid_holds_every_image_in_its_place_unscaled():
     np.testing.assert_array_equal(canvas[step : step + 28, 2 * step :], 1 - images[2, 0])
     assert (canvas[:, 28:step] == 1).all() and axes.images[0].get_clim() == (0, 1)
     assert texts(axes.get_yticklabels()) == ["mixture", "true digit"] and texts(axes.get_xticklabels()) == [*"abc"]
-    assert [text.get_color() for text in axes.get_yticklabels()] == [show.COLOURS["mixture"], show.COLOURS["digit"]]
+    colours = [figures.COLOURS["mixture"], figures.COLOURS["digit"]]
+    assert [text.get_color() for text in axes.get_yticklabels()] == colours
 
 
 @pytest.mark.parametrize("count", [1, 10, 16])
@@ -85,7 +86,7 @@ def test_curves_keep_their_colours_and_are_named_once():
     left, right = fig.axes
     assert left.get_xlabel() == "Hz" and right.get_xlabel() == "s" and left.get_title(loc="left") == "left"
     assert left.lines[1].get_color() == right.lines[0].get_color() != left.lines[0].get_color()
-    assert right.lines[1].get_color() == show.COLOURS["bass"]
+    assert right.lines[1].get_color() == figures.COLOURS["bass"]
     np.testing.assert_array_equal(right.lines[0].get_ydata(), -x)
     assert [text.get_text().strip() for text in left.texts] == ["here"] and left.lines[2].get_xdata()[0] == 2
     (legend,) = fig.legends

@@ -11,7 +11,6 @@ from helpers.losses.unets import (
     WeightedL1Loss,
     balancing_weights,
     error_to_mixture,
-    waveform_mse,
     weights_of,
 )
 from helpers.models.spectrogram_unet import MaskUNet, SpectrogramUNet
@@ -143,12 +142,6 @@ class Shares(nn.Module):
 
     def forward(self, mixture):
         return mixture.unsqueeze(1) * self.parts[:, None, None]
-
-
-def test_the_waveforms_squared_error_is_plain():
-    mixture, sources = batch_of(2)
-    expected = np.mean([(share * mixture - sources[:, k]).square().mean() for k, share in enumerate((0.75, 0.25))])
-    assert waveform_mse(Shares(0.75, 0.25), (mixture, sources), 0.0)["loss"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_multi_resolution_loss_is_the_plain_formula():

@@ -1,11 +1,9 @@
 """Songs in order, chunk after chunk, for models with a memory: truncated backpropagation through time.
 
-`batch_size` streams run through the songs side by side, each one song after another. The state that a model has after
-one chunk is what it begins the next one with, but gradients stop at the border (Williams and Peng, 1990).
-
-Each chunk comes with the samples that its first and last windows reach over, `stft.margin` frames' worth on both sides;
-the STFT's frames there, which see the zeros beyond, are dropped (MaskModel.analyse). So the frames of all chunks in a
-row are the STFT of the song, followed by silence up to the end of its last chunk.
+`batch_size` streams run through the songs side by side. The state that a model has after a chunk is what it begins the
+next one with, but gradients stop at the border (Williams and Peng, 1990). Each chunk comes with the samples that its
+first and last windows reach over; the STFT's frames there, which see the zeros beyond, are dropped (MaskModel.analyse),
+so that the frames of all chunks in a row are the STFT of the song, followed by silence up to the end of its last chunk.
 """
 
 import torch

@@ -1,14 +1,7 @@
 """What is minimised: the ELBO of images and of music, losses of masks, losses of U-Nets."""
 
 from helpers.losses.masks import CarriedLoss, MaskLoss, Recorded, generalised_kl, smoothed
-from helpers.losses.unets import (
-    MultiResolutionLoss,
-    WeightedL1Loss,
-    balancing_weights,
-    error_to_mixture,
-    magnitudes_of,
-    waveform_mse,
-)
+from helpers.losses.unets import MultiResolutionLoss, WeightedL1Loss, balancing_weights, error_to_mixture, magnitudes_of
 from helpers.losses.vae import (
     BlindMusicLoss,
     BlindVAELoss,

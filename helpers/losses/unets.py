@@ -72,12 +72,6 @@ def balancing_weights(model, batches):
     return tuple(value / sum(inverse) for value in inverse)
 
 
-def waveform_mse(model, batch, progress):
-    """Mean squared error of the waveforms: the loss of the Wave-U-Net (Stoller, Ewert and Dixon, 2018)."""
-    mixture, sources = batch
-    return {"loss": (model(mixture) - sources).square().mean()}
-
-
 def error_to_mixture(model, batch, progress):
     """Mean of 10 log10(energy of the estimates' errors / energy of the mixture + 1e-3), in dB, over the segments.
 

@@ -15,9 +15,9 @@ def psnr_from_mse(error):
     return -10 * torch.log10(error.clamp_min(10 ** (-PSNR_CAP / 10)))
 
 
-def mse_when_padded(error, size=28, padded=32):
-    """Return the mean squared error of images of `size`² pixels after zeros pad them, and their truth, to `padded`².
+def mse_when_padded(error):
+    """Return the mean squared error of images of 28 x 28 pixels after zeros pad them, and their truth, to 32 x 32.
 
-    Published figures of these mixtures are of 32 x 32 pixels, 240 of which are black in every image and cost nothing.
+    That is the size of published figures of these mixtures: 240 black pixels cost nothing in every image.
     """
-    return error * (size / padded) ** 2
+    return error * (28 / 32) ** 2

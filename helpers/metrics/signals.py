@@ -1,35 +1,22 @@
 """How good is a separated waveform, beside BSS Eval: SI-SDR and the signal difference of the source document.
 
-Scores are in double precision on the CPU. What cannot be measured (a silent reference, an empty estimate) is NaN.
+Scores are in double precision on the CPU. What cannot be measured (a silent reference, signals that hold NaN) is NaN.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from helpers.runtime import UserError
 from helpers.stft import STFT
-
-
-def checked_pair(estimate, reference):
-    """Return both in float64 on the CPU; ValueError for unequal shapes or none, UserError for NaN or infinity."""
-    if estimate.shape != reference.shape or not estimate.numel():
-        shapes = f"{tuple(estimate.shape)} and {tuple(reference.shape)}"
-        raise ValueError(f"estimate and reference must share one non-empty shape, got {shapes}")
-    estimate, reference = (values.detach().cpu().double() for values in (estimate, reference))
-    for kind, values in (("estimate", estimate), ("reference", reference)):
-        if not values.isfinite().all():
-            raise UserError(f"the {kind} holds NaN or infinity: a model that diverged must be trained again")
-    return estimate, reference
 
 
 def si_sdr(estimate, reference):
     """Scale-invariant SDR in dB (Le Roux et al. 2019): |a s|² / |e - a s|² for the gain a that fits e best to s.
 
     estimate, reference: `(..., time)`. Returns `(...)`; NaN where either is all zeros. No mean is subtracted, nor any
-    filter allowed: it is what BSS Eval with one tap gives for one source. Errors as checked_pair's.
+    filter allowed: it is what BSS Eval with one tap gives for one source.
     """
-    estimate, reference = checked_pair(estimate, reference)
+    estimate, reference = (values.detach().cpu().double() for values in (estimate, reference))
     energy = reference.square().sum(-1, keepdim=True)
     target = (estimate * reference).sum(-1, keepdim=True) / energy * reference
     ratio = target.square().sum(-1) / (estimate - target).square().sum(-1)
@@ -53,9 +40,9 @@ def signal_difference(estimate, reference):
         spectrogram = Σ ||E| - |S|| / Σ |S|            over the bins and frames of an STFT, window Hann
 
     The first sees phase and alignment, the second does not: both together tell a shifted estimate from a poor one.
-    estimate, reference: `(..., time)`. NaN where the reference is all zeros. Errors as checked_pair's.
+    estimate, reference: `(..., time)`. NaN where the reference is all zeros.
     """
-    estimate, reference = checked_pair(estimate, reference)
+    estimate, reference = (values.detach().cpu().double() for values in (estimate, reference))
     stft = STFT(2048, 512)
     estimated, true = stft(estimate).abs(), stft(reference).abs()  # (..., bins, frames)
     time = (estimate - reference).abs().sum(-1) / reference.abs().sum(-1)

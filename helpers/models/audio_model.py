@@ -26,16 +26,13 @@ class Analysis:
 
 
 def masked(spectrogram, scale, masks, **more):
-    """Return the Analysis of real masks (batch, sources, channels, bins, frames) on the mixture."""
+    """Return the Analysis of real masks (batch, sources, channels, bins, frames) on the mixture's spectrogram."""
     mixture = spectrogram.unsqueeze(1)  # (batch, 1, channels, bins, frames)
     return Analysis(spectrogram, scale, masks * mixture, masks * mixture.abs(), masks, **more)
 
 
 def painted(spectrogram, scale, magnitudes, **more):
-    """Return the Analysis of magnitudes (batch, sources, channels, bins, frames) that get the mixture's phase.
-
-    Where the mixture is 0 it has no phase, and the estimates are 0.
-    """
+    """Return the Analysis of magnitudes, as above, that get the mixture's phase; where the mixture is 0, 0."""
     phase = (spectrogram / spectrogram.abs().clamp_min(1e-12)).unsqueeze(1)
     return Analysis(spectrogram, scale, magnitudes * phase, magnitudes, **more)
 
@@ -43,16 +40,15 @@ def painted(spectrogram, scale, magnitudes, **more):
 class AudioModel(nn.Module):
     """A network that separates: mixtures (batch, 1, time) -> estimates (batch, sources, 1, time).
 
-    Every channel of a recording is a mixture of its own. A subclass says in `analyse` what it makes of it; one without
-    an STFT overrides `forward`.
+    Every channel of a recording is a mixture of its own. A subclass has `masks`, magnitudes (batch, 1, bins, frames) ->
+    masks (batch, sources, bins, frames), or overrides `analyse`; one without an STFT overrides `forward`. It adds its
+    other arguments, plain values that a file can hold, to `self.arguments`.
 
     Args:
         sample_rate: in Hz. n_fft, hop_length: of the STFT, in samples; None for a model without one.
         sources: names of what it gives, in order.
         rest: one of them, which in separation gets all that the others leave of the mixture: what lies above half the
             model's own rate, too.
-
-    A subclass adds its other arguments, plain values that a file can hold, to `self.arguments`.
     """
 
     def __init__(self, sample_rate=16_000, n_fft=1024, hop_length=256, sources=VOICE, rest=None):
@@ -86,7 +82,8 @@ class AudioModel(nn.Module):
 
     def analyse(self, waveform):
         """(batch, 1, time) -> Analysis."""
-        raise NotImplementedError
+        spectrogram, scale = self.scaled_stft(waveform)
+        return masked(spectrogram, scale, self.masks(spectrogram.abs()).unsqueeze(2))
 
     def to_waveforms(self, analysis, length):
         """Return the estimates of an Analysis as waveforms (batch, sources, channels, length)."""
@@ -96,6 +93,12 @@ class AudioModel(nn.Module):
     def forward(self, waveform):
         """(batch, 1, time) -> (batch, sources, 1, time)."""
         return self.to_waveforms(self.analyse(waveform), waveform.shape[-1])
+
+
+def new_lstm(size, hidden, layers, bidirectional, dropout):
+    """Return an LSTM over (batch, frames, size), with dropout between its layers."""
+    dropout = dropout if layers > 1 else 0.0
+    return nn.LSTM(size, hidden, layers, batch_first=True, bidirectional=bidirectional, dropout=dropout)
 
 
 @in_float32

@@ -109,8 +109,9 @@ class BandSplitModel(AudioModel):
         self.across_bands = nn.ModuleList(Recurrent(features) for _ in range(blocks))
         self.masks = MaskEstimator(sizes, 2 * len(self.sources), features)
 
-    def masks_of(self, spectrogram):
-        """Complex (batch, 1, bins, frames), over its scale -> (batch, sources, 1, bins, frames)."""
+    def analyse(self, waveform):
+        """(batch, 1, time) -> Analysis, with complex masks."""
+        spectrogram, scale = self.scaled_stft(waveform)  # complex (batch, 1, bins, frames)
         magnitude = spectrogram.abs().clamp_min(1e-4)
         loudness = magnitude**0.3  # power-law compression: a range of 60 dB becomes one of 18
         direction = spectrogram / magnitude * loudness
@@ -125,11 +126,6 @@ class BandSplitModel(AudioModel):
         masks = self.masks(h).float()  # (batch, frames, bins, sources · 2)
         masks = masks.unflatten(-1, (len(self.sources), 1, 2)).permute(0, 3, 4, 2, 1, 5).contiguous()
         masks = torch.view_as_complex(masks)  # (batch, sources, 1, bins, frames)
-        return masks + (1 - masks.sum(1, keepdim=True)) / len(self.sources)  # the least change that makes their sum 1
-
-    def analyse(self, waveform):
-        """(batch, 1, time) -> Analysis, with complex masks."""
-        spectrogram, scale = self.scaled_stft(waveform)
-        masks = self.masks_of(spectrogram)
+        masks = masks + (1 - masks.sum(1, keepdim=True)) / len(self.sources)  # the least change that makes their sum 1
         estimates = masks * spectrogram.unsqueeze(1)  # (batch, sources, 1, bins, frames)
         return Analysis(spectrogram, scale, estimates, estimates.abs(), masks)

@@ -4,14 +4,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.audio_model import AudioModel, masked
+from helpers.models.audio_model import AudioModel
 from helpers.stft import to_decibels
 
 FLOOR, RANGE = -60.0, 80.0  # dB over white noise as loud: what the network reads as 0, and from there to 1
 
 
 def levels_of(spectrogram):
-    """Complex (..., bins, frames) over its scale -> levels: 0 at FLOOR and below, 1 at FLOOR + RANGE decibels."""
+    """(..., bins, frames) over its scale, complex or magnitudes -> levels: 0 at FLOOR, 1 at FLOOR + RANGE decibels."""
     return (to_decibels(spectrogram.abs(), FLOOR) - FLOOR) / RANGE
 
 
@@ -108,13 +108,8 @@ class DeepUNet(AudioModel):
         self.body = DeepBody(self.stft.bins, width)
         self.last = nn.Sequential(convolution(width, width), nn.Conv2d(width, len(self.sources) * DeepBody.bands, 1))
 
-    def masks(self, spectrogram):
-        """Complex (batch, 1, bins, frames), over its scale -> masks (batch, sources, bins, frames)."""
-        h = self.last(self.body.features(levels_of(spectrogram)))  # (batch, sources · bands, bins/4, frames)
-        h = self.body.whole(h.unflatten(1, (len(self.sources), -1)), spectrogram.shape[-2:])
+    def masks(self, mixture):
+        """Magnitudes (batch, 1, bins, frames) -> masks (batch, sources, bins, frames)."""
+        h = self.last(self.body.features(levels_of(mixture)))  # (batch, sources · bands, bins/4, frames)
+        h = self.body.whole(h.unflatten(1, (len(self.sources), -1)), mixture.shape[-2:])
         return torch.softmax(h.float(), dim=1)
-
-    def analyse(self, waveform):
-        """(batch, 1, time) -> Analysis."""
-        spectrogram, scale = self.scaled_stft(waveform)
-        return masked(spectrogram, scale, self.masks(spectrogram).unsqueeze(2))

@@ -48,10 +48,8 @@ class ImageUNet(nn.Module):
     The last layer gives where the first source lies between the ends of its feasible interval. The second one is what
     remains, so that both add up to the mixture.
 
-    Args:
-        channels: channels at each scale, finest first; each further scale halves height and width.
-        blocks: residual blocks at each scale, on the way down and again on the way up.
-        feasible: False gives the plain U-Net, two free outputs through a sigmoid, for comparison.
+    channels: channels at each scale, finest first; each further scale halves height and width. blocks: residual blocks
+    at each scale, on the way down and again on the way up. feasible: False gives the plain U-Net, two free outputs.
     """
 
     def __init__(self, channels=(32, 64, 128), blocks=(1, 1, 2), feasible=True):

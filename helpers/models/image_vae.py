@@ -3,6 +3,7 @@
 The encoder gives a Gaussian for each code, q(z1, z2 | x); decoder k a mean and a variance for every pixel of source k.
 """
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
@@ -68,18 +69,12 @@ class DenseEncoder(nn.Module):
         return [head(h) for head in self.heads]
 
 
-class DenseDecoder(nn.Module):
-    """Code -> mean and log-variance of every pixel, from fully connected layers."""
-
-    def __init__(self, latent, width):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(latent, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2 * 28 * 28)
-        )
-
-    def forward(self, code):
-        """(batch, latent) -> (batch, 2, 28, 28): the mean before its sigmoid, and the log-variance."""
-        return self.body(code).view(-1, 2, 28, 28)
+def dense_decoder(latent, width):
+    """Code (batch, latent) -> (batch, 2, 28, 28): of every pixel the mean before its sigmoid, and the log-variance."""
+    return nn.Sequential(
+        nn.Linear(latent, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2 * 28 * 28),
+        nn.Unflatten(1, (2, 28, 28)),
+    )  # fmt: skip
 
 
 class ConvEncoder(nn.Module):
@@ -104,18 +99,9 @@ class ConvEncoder(nn.Module):
         return [head(h) for head in self.heads]
 
 
-class ConvDecoder(nn.Module):
-    """Code map -> mean and log-variance of every pixel: convolutions, then each cell unfolds into 2×2 pixels."""
-
-    def __init__(self, latent, width):
-        super().__init__()
-        self.body = nn.Sequential(
-            residual_stage(latent, 2 * width, 2), nn.Conv2d(2 * width, 4 * 2, 1), nn.PixelShuffle(2)
-        )
-
-    def forward(self, code):
-        """(batch, latent, height/2, width/2) -> (batch, 2, height, width): mean before its sigmoid, log-variance."""
-        return self.body(code)
+def conv_decoder(latent, width):
+    """Code map (batch, latent, height/2, width/2) -> (batch, 2, height, width): each cell unfolds into 2×2 pixels."""
+    return nn.Sequential(residual_stage(latent, 2 * width, 2), nn.Conv2d(2 * width, 4 * 2, 1), nn.PixelShuffle(2))
 
 
 class ImageVAE(nn.Module):
@@ -128,9 +114,10 @@ class ImageVAE(nn.Module):
     def __init__(self, kind="conv", latent=8, width=32):
         super().__init__()
         self.arguments = {"kind": kind, "latent": latent, "width": width}
-        encoder, decoder = {"dense": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}[kind]
+        encoder, decoder = {"dense": (DenseEncoder, dense_decoder), "conv": (ConvEncoder, conv_decoder)}[kind]
         self.encoder = encoder(latent, width)
-        self.decoders = nn.ModuleList(decoder(latent, width) for _ in range(2))
+        named = [OrderedDict(body=decoder(latent, width)) for _ in range(2)]  # as saved weights call it
+        self.decoders = nn.ModuleList(nn.Sequential(parts) for parts in named)
 
     def encode(self, mixture):
         """(batch, 1, height, width) -> code_means, code_log_variances, each (batch, 2, *code)."""

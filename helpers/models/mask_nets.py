@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.audio_model import QUIETEST, AudioModel, check_choice, masked, run_lstm
+from helpers.models.audio_model import QUIETEST, AudioModel, check_choice, masked, new_lstm, run_lstm
 
 FLOOR = 1e-4  # smallest magnitude of the log features: -80 dB, relative to white noise as loud as the mixture
 EPSILON = 1e-3  # added to each output of a ratio mask, so that the ratio is defined where all outputs are 0
@@ -167,15 +167,13 @@ NETWORKS = {"dense": (DenseEncoder, DenseDecoder, 1024, 512), "conv": (ConvEncod
 class SingleFrameNet(MaskModel):
     """An encoder and a decoder of one magnitude frame: its mask depends on no other (homework 5, figure 1).
 
-    Args:
-        network: "dense", fully connected layers; "conv", convolutions along frequency.
-        width, code: units of the hidden layers and length of the code, or channels of both; default: see NETWORKS.
-        dropout: probability that a hidden unit is left out in training. settings: MaskModel's.
+    network: "dense", fully connected layers; "conv", convolutions along frequency. width, code: units of the hidden
+    layers and length of the code, or channels of both; default: see NETWORKS. dropout: probability that a hidden unit
+    is left out in training. settings: MaskModel's.
     """
 
     def __init__(self, network="dense", width=None, code=None, dropout=0.0, **settings):
         super().__init__(**settings)
-        check_choice("network", network, NETWORKS)
         encoder, decoder, usual_width, usual_code = NETWORKS[network]
         width, code = width or usual_width, code or usual_code
         self.arguments |= {"network": network, "width": width, "code": code, "dropout": dropout}
@@ -191,11 +189,8 @@ class SingleFrameNet(MaskModel):
 class LSTMNet(SingleFrameNet):
     """SingleFrameNet with a memory: an LSTM reads the codes (homework 5, figure 2).
 
-    Fuse layers bring its outputs and the codes, which skip it, back to a code's length.
-
-    Args:
-        hidden: units of an LSTM layer, in each direction. layers: LSTM layers. bidirectional: read the frames backwards
-            as well. settings: SingleFrameNet's and MaskModel's.
+    Fuse layers bring its outputs and the codes, which skip it, back to a code's length. hidden: units of an LSTM layer,
+    in each direction. layers: of the LSTM. bidirectional: read the frames backwards, too. settings: SingleFrameNet's.
     """
 
     def __init__(self, hidden=512, layers=1, bidirectional=False, **settings):
@@ -254,15 +249,7 @@ class SourceLSTM(MaskModel):
         return self.masks_of(outputs), state
 
 
-def new_lstm(size, hidden, layers, bidirectional, dropout):
-    """Return an LSTM over (batch, frames, size), with dropout between its layers."""
-    dropout = dropout if layers > 1 else 0.0
-    return nn.LSTM(size, hidden, layers, batch_first=True, bidirectional=bidirectional, dropout=dropout)
-
-
 def remember(lstm, frames, state):
-    """Return the LSTM's outputs (batch, frames, hidden · directions) and its state, which goes forwards only."""
-    if lstm.bidirectional and state is not None:
-        raise ValueError("a bidirectional LSTM has no state to carry on: it begins at both ends")
+    """Return the LSTM's outputs (batch, frames, hidden · directions), and its state unless it reads both ways."""
     outputs, state = run_lstm(lstm, frames, state)
     return outputs, None if lstm.bidirectional else state

@@ -160,7 +160,6 @@ class MusicVAE(AudioModel):
         super().__init__(**settings)
         self.arguments |= {"network": network, "reading": reading, "latent": latent, "width": width}
         check_choice("reading", reading, ("spectrogram", "mask", "wiener"))
-        check_choice("network", network, NETWORKS)
         self.reading = reading
         self.network = NETWORKS[network](self.stft.bins, latent, width)
 

@@ -7,7 +7,7 @@ and 1 instead of the training set's statistics.
 import torch
 from torch import nn
 
-from helpers.models.audio_model import AudioModel, masked, run_lstm
+from helpers.models.audio_model import AudioModel, new_lstm, run_lstm
 
 HIGHEST = 16_000  # Hz: what lies above is not looked at, only masked
 
@@ -20,8 +20,7 @@ class Unmixer(nn.Module):
         self.seen = seen
         self.shift, self.scale = nn.Parameter(torch.zeros(seen)), nn.Parameter(torch.ones(seen))
         self.enter, self.norm = nn.Linear(seen, hidden, bias=False), nn.BatchNorm1d(hidden)
-        options = {"batch_first": True, "bidirectional": True, "dropout": dropout if layers > 1 else 0.0}
-        self.lstm = nn.LSTM(hidden, hidden // 2, layers, **options)
+        self.lstm = new_lstm(hidden, hidden // 2, layers, bidirectional=True, dropout=dropout)
         self.fuse, self.fused_norm = nn.Linear(2 * hidden, hidden, bias=False), nn.BatchNorm1d(hidden)
         self.leave, self.last_norm = nn.Linear(hidden, bins, bias=False), nn.BatchNorm1d(bins)
         self.last_scale, self.last_shift = nn.Parameter(torch.ones(bins)), nn.Parameter(torch.ones(bins))
@@ -57,8 +56,3 @@ class OpenUnmix(AudioModel):
     def masks(self, mixture):
         """Magnitudes (batch, 1, bins, frames) -> masks (batch, sources, bins, frames), not negative."""
         return torch.stack([network(mixture) for network in self.networks], dim=1)
-
-    def analyse(self, waveform):
-        """(batch, 1, time) -> Analysis."""
-        spectrogram, scale = self.scaled_stft(waveform)
-        return masked(spectrogram, scale, self.masks(spectrogram.abs()).unsqueeze(2))

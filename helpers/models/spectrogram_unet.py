@@ -4,11 +4,14 @@ Both pad their spectrograms (batch, 1, bins, frames) at the ends, to what can be
 give: frame f of an estimate is frame f of the mixture, to the sample.
 """
 
+import copy
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.audio_model import AudioModel, masked, painted
+from helpers.models.audio_model import AudioModel, painted
 from helpers.stft import crop_to, pad_to_multiple
 
 
@@ -54,10 +57,8 @@ class SpectrogramUNet(AudioModel):
     A segment of 2 s at 44.1 kHz, the document's, has 1025×173 values, padded with zeros to 1040×176 = 16·(65×11) so
     that four halvings leave no rest. Nothing makes the estimates add up to the mixture, whose phase they get.
 
-    Args:
-        width: channels of the first block, doubled in each; the document's 32 ends at 512 in the centre.
-        dropout: part of the values that is left out in training, after each upsampling; the document does not say it.
-        settings: AudioModel's.
+    width: channels of the first block, doubled in each; the document's 32 ends at 512 in the centre. dropout: part of
+    the values left out in training, after each upsampling; the document does not say it. settings: AudioModel's.
     """
 
     depth = 4  # times that bins and frames are halved
@@ -95,6 +96,7 @@ class SpectrogramUNet(AudioModel):
 @torch.no_grad()
 def layer_table(model, bins=1025, frames=173):
     """Return the rows (block, input shape, output shape) of a SpectrogramUNet's table: bins × frames × channels."""
+    model = copy.deepcopy(model).eval()  # whose hooks, and means of the batch normalisation, are its own
     names = {f"Convolutional block {number}": block for number, block in enumerate(model.down, 1)}
     names["Centre convolutional layers"] = model.centre
     for number, block in enumerate(model.up, 1):
@@ -105,20 +107,15 @@ def layer_table(model, bins=1025, frames=173):
         _, channels, height, width = tensor.shape
         return f"{height} x {width} x {channels}"
 
-    rows, hooks = [], []
+    def note(name, module, inputs, output):
+        output = output[0] if isinstance(output, tuple) else output  # an encoder block's, without its skip
+        rows.append((name, text(inputs[0]), text(output)))
+
+    rows = []
     for name, module in names.items():
-
-        def note(module, inputs, output, name=name):
-            output = output[0] if isinstance(output, tuple) else output  # an encoder block's, without its skip
-            rows.append((name, text(inputs[0]), text(output)))
-
-        hooks.append(module.register_forward_hook(note))
-    mixture, training = torch.zeros(1, 1, bins, frames, device=next(model.parameters()).device), model.training
-    model.eval()  # or silence would count in the batch normalisation's means
+        module.register_forward_hook(partial(note, name))
+    mixture = torch.zeros(1, 1, bins, frames, device=next(model.parameters()).device)
     estimates = model.estimate(mixture)
-    model.train(training)
-    for hook in hooks:
-        hook.remove()
     return [("Padding", text(mixture), rows[0][1]), *rows, ("Cropping", rows[-1][2], text(estimates))]
 
 
@@ -128,10 +125,8 @@ class MaskUNet(AudioModel):
     The highest bin is left out, so that 512 can be halved, and gets the mask of the one below it. In the paper there is
     one network per source, at 8192 Hz. The masks of a bin need not add up to 1.
 
-    Args:
-        width: channels of the first layer, doubled in each. depth: layers on the way down, 6 in the paper.
-        dropout: in the first three layers on the way up.
-        settings: AudioModel's.
+    width: channels of the first layer, doubled in each. depth: layers on the way down, 6 in the paper. dropout: in the
+    first three layers on the way up. settings: AudioModel's.
     """
 
     def __init__(self, width=16, depth=6, dropout=0.5, **settings):
@@ -172,8 +167,3 @@ class MaskUNet(AudioModel):
             h = layer(torch.cat((h, skips.pop()), dim=1))
         masks = torch.sigmoid(crop_to(h, (bins, frames)).float())
         return torch.cat((masks, masks[:, :, -1:]), dim=2)
-
-    def analyse(self, waveform):
-        """(batch, 1, time) -> Analysis."""
-        spectrogram, scale = self.scaled_stft(waveform)
-        return masked(spectrogram, scale, self.masks(spectrogram.abs()).unsqueeze(2))

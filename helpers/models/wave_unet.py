@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.models.audio_model import VOICE, AudioModel, check_choice
+from helpers.models.audio_model import VOICE, AudioModel
 
 
 def interpolated(x):
@@ -39,7 +39,6 @@ class WaveUNet(AudioModel):
     def __init__(self, levels=12, width=24, down=15, up=5, channels="each", sample_rate=22_050, sources=VOICE):
         super().__init__(sample_rate, None, None, sources)
         self.arguments |= {"levels": levels, "width": width, "down": down, "up": up, "channels": channels}
-        check_choice("channels", channels, ("each",))
         self.levels = levels
         widths = [width * (level + 1) for level in range(levels)]
         inputs = [1, *widths[:-1]]

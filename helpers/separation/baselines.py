@@ -6,6 +6,7 @@ All are Separators, made from `sources`: {name: waveform} where the truth is use
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import librosa
 import numpy as np
@@ -14,18 +15,9 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import NMF, FastICA
 
 from helpers.runtime import UserError
+from helpers.separation import oracles
 from helpers.separation.chunks import ChunkedSeparator
-from helpers.separation.oracles import (
-    IdealBinaryMask,
-    IdealRatioMask,
-    IdealWienerMask,
-    MaskSeparator,
-    Oracle,
-    PaddedSTFT,
-    checked,
-    shares,
-    window_length,
-)
+from helpers.separation.oracles import MaskSeparator, Oracle, PaddedSTFT, checked, shares, window_length
 
 VOICE = ("vocals", "accompaniment")
 LOWEST = 100.0  # Hz: below it nobody sings, and all is accompaniment
@@ -48,9 +40,6 @@ class Mixture:
     def __call__(self, waveform, sample_rate):
         waveform = checked(waveform)
         return {name: waveform.clone() for name in self.names}
-
-
-# ---- NMF ---------------------------------------------------------------------------------------------------------
 
 
 def nmf(magnitudes, components):
@@ -124,31 +113,17 @@ class OracleNMF(NMFSeparator, Oracle):
         return torch.nn.functional.one_hot(energy.argmax(0), len(energy)).T.to(templates)
 
 
-# ---- voice over an accompaniment -----------------------------------------------------------------------------------
-
-
 def low_bins(bins, sample_rate, lowest):
     """Return which of a spectrogram's bins lie below a frequency in Hz, `(bins,)`."""
     return torch.linspace(0, sample_rate / 2, bins) < lowest
 
 
-def two_sources(sources, method):
-    """Return the two names, the voice's first; UserError where there are more or fewer."""
-    names = tuple(sources)
-    if len(names) != 2:
-        raise UserError(f"{method} parts a voice from all the rest, not {len(names)} sources: add up all but the voice")
-    return names
-
-
 class RepetSim(MaskSeparator):
-    """REPET-SIM (Rafii and Pardo 2012): what a frame shares with the frames most like it is accompaniment.
+    """REPET-SIM (Rafii and Pardo 2012), of two sources: what a frame shares with those most like it is accompaniment.
 
     The accompaniment's magnitude is the median over the nearest frames by cosine similarity (librosa's nn_filter),
     at most the mixture's; the masks are those of both energies.
     """
-
-    def __init__(self, sources):
-        super().__init__(two_sources(sources, "REPET-SIM"))
 
     def masks(self, spectrogram, sample_rate):
         magnitudes = spectrogram.abs()
@@ -165,14 +140,14 @@ class RepetSim(MaskSeparator):
 
 
 class MultipassHPSS:
-    """Harmonic-percussive separation twice (FitzGerald and Gainza 2010), by librosa's median filters.
+    """Harmonic-percussive separation twice (FitzGerald and Gainza 2010), by librosa's median filters: two sources.
 
     With long windows the steady tones of the accompaniment are 'harmonic', and the voice, whose pitch moves, falls with
     the drums into the 'percussive' rest. With short windows that rest splits again: now the voice is 'harmonic'.
     """
 
     def __init__(self, sources):
-        self.names = two_sources(sources, "HPSS")
+        self.names = tuple(sources)
 
     def __call__(self, waveform, sample_rate):
         rest = self._part(waveform, sample_rate, LONG_WINDOW, 1)
@@ -191,9 +166,6 @@ class MultipassHPSS:
         return stft.inverse(mask * spectrogram, length=waveform.shape[-1])
 
 
-# ---- as many mixtures as sources -------------------------------------------------------------------------------------
-
-
 class ICA:
     """Independent component analysis (scikit-learn's FastICA) of as many mixtures, the channels, as there are sources.
 
@@ -207,29 +179,20 @@ class ICA:
 
     def __call__(self, waveform, sample_rate):
         waveform = checked(waveform)
-        count = len(self.names)
-        if len(waveform) != count:
-            raise UserError(
-                f"ICA needs as many mixtures (channels) as sources: the waveform has {len(waveform)} for {count}; "
-                "take NMF or another method that works on one channel"
-            )
         if not waveform.any():
             return {name: waveform.clone() for name in self.names}
+        count = len(self.names)
         sample = waveform[:, :: math.ceil(waveform.shape[1] / MOST_SAMPLES)].double().cpu().numpy()
-        covariance = np.cov(sample, bias=True).reshape(count, count)
-        if np.linalg.matrix_rank(covariance, rtol=1e-10, hermitian=True) < count:
-            raise UserError(
-                f"the {count} channels are no {count} different mixtures, as ICA needs: take a method for one channel"
-            )
+        different = np.linalg.matrix_rank(np.atleast_2d(np.cov(sample, bias=True)), rtol=1e-10, hermitian=True)
+        if not len(waveform) == different == count:
+            has = f"{len(waveform)} for {count} sources, {different} of them different"
+            raise UserError(f"ICA needs as many mixtures (channels) as sources, here {has}: take another method")
         model = FastICA(count, whiten="unit-variance", max_iter=1000, random_state=0).fit(sample.T)
         energy = model.mixing_.T**2  # (sources, channels): each component has unit variance
         _, order = linear_sum_assignment(-(energy / energy.sum(1, keepdims=True)).T)  # channel i -> component
         weights = np.einsum("cs,sd->scd", model.mixing_[:, order], model.components_[order])  # (sources, channels, ...)
         images = torch.from_numpy(weights).to(waveform) @ waveform  # (sources, channels, time)
         return dict(zip(self.names, images, strict=True))
-
-
-# ---- by name ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -246,23 +209,18 @@ class Baseline:
     voice: bool = False
 
 
-def _chunked(constructor, chunk=LONG):
-    """Return a function of the sources that makes a Separator with bounded memory."""
-    return lambda sources: ChunkedSeparator(constructor, sources, chunk)
+def _chunked(make, about, chunk=LONG, **flags):
+    return Baseline(partial(ChunkedSeparator, make, chunk=chunk), about, **flags)
 
 
 BASELINES = {
     "mixture": Baseline(Mixture, "every source is the mixture: what an improvement (NSDR) is measured from"),
-    "ibm": Baseline(_chunked(IdealBinaryMask), "oracle: each bin goes to the source that is loudest there", truth=True),
-    "irm": Baseline(_chunked(IdealRatioMask), "oracle: each bin is shared out by the true magnitudes", truth=True),
-    "wiener": Baseline(_chunked(IdealWienerMask), "oracle: each bin is shared out by the true energies", truth=True),
-    "nmf-kl-oracle": Baseline(_chunked(OracleNMF), "NMF, components grouped with the truth", truth=True),
-    "nmf-kl-blind": Baseline(_chunked(BlindNMF), "NMF, components grouped by a rule of thumb"),
-    "repet-sim": Baseline(
-        _chunked(RepetSim, chunk=60.0), "voice = what does not come back in similar frames of a minute", voice=True
-    ),
-    "hpss": Baseline(
-        _chunked(MultipassHPSS), "voice = neither steady in long windows nor a click in short ones", voice=True
-    ),
+    "ibm": _chunked(oracles.IdealBinaryMask, "oracle: each bin goes to the source that is loudest there", truth=True),
+    "irm": _chunked(oracles.IdealRatioMask, "oracle: each bin is shared out by the true magnitudes", truth=True),
+    "wiener": _chunked(oracles.IdealWienerMask, "oracle: each bin is shared out by the true energies", truth=True),
+    "nmf-kl-oracle": _chunked(OracleNMF, "NMF, components grouped with the truth", truth=True),
+    "nmf-kl-blind": _chunked(BlindNMF, "NMF, components grouped by a rule of thumb"),
+    "repet-sim": _chunked(RepetSim, "voice = what does not come back in similar frames of a minute", 60.0, voice=True),
+    "hpss": _chunked(MultipassHPSS, "voice = neither steady in long windows nor a click in short ones", voice=True),
     "ica": Baseline(ICA, "independent components of as many mixtures (channels) as sources"),
 }

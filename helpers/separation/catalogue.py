@@ -13,14 +13,14 @@ METRICS = ("GNSDR", "NSDR", "SDR", "PSNR")  # the first of them that a row has i
 BLIND = ("source 1", "source 2")  # what sources are called by a method that cannot tell which is which
 FOLDERS = (ROOT / "checkpoints", BUILD / "checkpoints")  # the committed ones first, then those of trial runs
 NAMES = {"savedModel_feedforward_best": "feedforward", "savedModel_RNN_best": "lstm"}  # {file: model}
-USES = {  # which model for what: the first that is there, chosen on validation data and not by what is listed here
-    "voice and rest of your songs": ("deep-unet-songs", "unet-songs"),
-    "the same, better and slower": ("songs-ensemble",),
-    "four stems of your songs": ("deep-unet-stems", "unet-stems"),
-    "clips like those of MIR-1K": ("deep-unet",),
-    "the homework, single frames": ("feedforward", "mir1k-single-frame"),
-    "the homework, LSTM": ("lstm", "mir1k-lstm"),
-    "without any training": ("hpss",),
+USES = {  # which model for what, chosen on validation data and not by what is listed here
+    "voice and rest of your songs": "deep-unet-songs",
+    "the same, better and slower": "songs-ensemble",
+    "four stems of your songs": "deep-unet-stems",
+    "clips like those of MIR-1K": "deep-unet",
+    "the homework, single frames": "feedforward",
+    "the homework, LSTM": "lstm",
+    "without any training": "hpss",
 }
 
 
@@ -32,14 +32,11 @@ def known_checkpoints():
     return found
 
 
-def load_separator(name, device="auto", chunk=None, progress=None):
+def load_separator(name, device="auto", chunk=None):
     """Return a Separator by its name (`python -m helpers models` lists them) or by the path of its checkpoint.
 
-    Args: device, chunk, progress: as ModelSeparator's. Baselines have no use for a device, and chunks of their own;
-        those that do all at once report no progress.
-
-    Raises UserError for an unknown name, a model of images, a file that is damaged, or an oracle, which needs the true
-    sources.
+    device, chunk: as ModelSeparator's; baselines have no use for a device, and chunks of their own. Raises UserError
+    for an unknown name, a model of images, a file that is damaged, or an oracle, which needs the true sources.
     """
     name = str(name)
     path = known_checkpoints().get(name)
@@ -47,9 +44,7 @@ def load_separator(name, device="auto", chunk=None, progress=None):
         if BASELINES[name].truth:
             command = f"`python -m helpers evaluate --model {name} --data CORPUS`"
             raise UserError(f"'{name}' needs the true sources: run {command}, or choose another model to separate with")
-        separator = BASELINES[name].make(BLIND if name == "ica" else VOICE)
-        separator.progress = progress  # which a ChunkedSeparator alone calls
-        return separator
+        return BASELINES[name].make(BLIND if name == "ica" else VOICE)
     if path is None and (Path(name).exists() or Path(name).suffix or Path(name).name != name):
         path = Path(name)
     if path is None:
@@ -58,7 +53,7 @@ def load_separator(name, device="auto", chunk=None, progress=None):
     device = pick_device(device)  # not below, where what is wrong is the file's fault
     model, _ = load_checkpoint(path)
     try:
-        return ModelSeparator(model, device, chunk, progress=progress)
+        return ModelSeparator(model, device, chunk)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -97,8 +92,7 @@ def list_models(trials=False):
 def by_use(rows):
     """Return [(use, row of list_models())], a row for each of USES whose model is there."""
     there = {row["model"]: row for row in rows if row["kind"] != "unreadable"}
-    chosen = ((use, next((there[name] for name in names if name in there), None)) for use, names in USES.items())
-    return [(use, row) for use, row in chosen if row]
+    return [(use, there[name]) for use, name in USES.items() if name in there]
 
 
 def _measured(name, records):
@@ -107,7 +101,7 @@ def _measured(name, records):
     for record in records:
         for row in record["rows"]:
             metric = next((metric for metric in METRICS if isinstance(row.get(metric), (int, float))), None)
-            if row.get("separator") == name and row.get("block") != "equal steps" and metric:  # not a notebook's own
+            if row.get("separator") == name and metric:
                 where = f"{record['data']}, {record['split']}"
                 source = f"{row['source']} " if "source" in row else ""
                 measured.setdefault(where, f"{source}{metric} {row[metric]:.2f} dB ({where})")

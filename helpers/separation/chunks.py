@@ -14,25 +14,20 @@ def in_pieces(separate, read, frames, chunk, overlap, batch=1, progress=None):
         separate: (chunks, ..., channels, time) -> (chunks, sources, channels, time).
         read: function of (start, stop) that returns this part of the waveform, (..., channels, stop - start). More than
             two dimensions hold several waveforms that `separate` needs at once, such as a mixture and its sources.
-        frames: length of the waveform in samples.
+        frames: length of the waveform in samples, at least one.
         chunk, overlap: in samples, overlap at most half a chunk. The last chunk ends with the waveform, so that it has
             no silence behind it; it then overlaps the one before by more.
         batch: how many chunks `separate` gets at a time, at most; only these are held.
         progress: called after each batch with the part that is done, in (0, 1].
 
     Yields (sources, channels, any length). Two neighbouring chunks fade into each other linearly over `overlap` samples
-    in the middle of what they share. Raises ValueError for a wrong setting, or if `separate` changes the length.
+    in the middle of what they share.
     """
-    if frames == 0 or not 0 <= 2 * overlap <= chunk:
-        raise ValueError(f"{frames} samples in chunks of {chunk} with {overlap} shared: none may be 0, nor too large")
     starts = [*range(0, frames - chunk, chunk - overlap), max(0, frames - chunk)]
     before, done, end = None, 0, 0  # estimates that wait for their successor: samples `done` to `end` of the waveform
     for first in range(0, len(starts), batch):
         chunks = torch.stack([read(start, min(start + chunk, frames)) for start in starts[first : first + batch]])
-        parts = separate(chunks)
-        if parts.shape[0] != len(chunks) or parts.shape[2:] != chunks.shape[-2:]:
-            raise ValueError(f"chunks {tuple(chunks.shape)} became {tuple(parts.shape)}")
-        for start, part in zip(starts[first:], parts, strict=False):
+        for start, part in zip(starts[first:], separate(chunks), strict=False):
             if before is not None:
                 fade = max(done, start + (end - start - overlap) // 2)  # where it begins
                 ramp = (torch.arange(overlap, device=part.device) + 0.5) / max(1, overlap)
@@ -46,30 +41,26 @@ def in_pieces(separate, read, frames, chunk, overlap, batch=1, progress=None):
     yield before
 
 
-def in_chunks(separate, waveform, chunk, overlap, batch=1, progress=None):
+def in_chunks(separate, waveform, chunk, overlap, batch=1):
     """Return (sources, channels, time): in_pieces() of a waveform (..., channels, time) that is in memory, joined."""
 
     def read(start, stop):
         return waveform[..., start:stop]
 
-    estimates, done = None, 0
-    for piece in in_pieces(separate, read, waveform.shape[-1], chunk, overlap, batch, progress):
-        if estimates is None:
-            estimates = piece.new_empty(*piece.shape[:-1], waveform.shape[-1])
-        estimates[..., done : done + piece.shape[-1]] = piece
-        done += piece.shape[-1]
-    return estimates
+    return torch.cat([*in_pieces(separate, read, waveform.shape[-1], chunk, overlap, batch)], dim=-1)
 
 
 class ChunkedSeparator:
     """A Separator that hands overlapping chunks of a song to another one, so that memory does not grow with the song.
 
     make: the other Separator's constructor, called with `sources`, the names or the truth {name: waveform (channels,
-    time)}, of which each chunk gets its part. chunk, overlap: in seconds. progress: as in_pieces'.
+    time)}, of which each chunk gets its part. chunk, overlap: in seconds.
     """
 
-    def __init__(self, make, sources, chunk=CHUNK, overlap=OVERLAP, progress=None):
-        self.make, self.chunk, self.overlap, self.progress = make, chunk, overlap, progress
+    overlap = OVERLAP
+
+    def __init__(self, make, sources, chunk):
+        self.make, self.chunk = make, chunk
         self.whole = make(sources)
         self.names = self.whole.names
         self.truth = getattr(self.whole, "truth", None)  # (sources, channels, time)
@@ -81,7 +72,6 @@ class ChunkedSeparator:
     def __call__(self, waveform, sample_rate):
         song = checked(waveform)[None]  # (1, channels, time)
         if self.truth is not None:
-            self.whole.check_shape(waveform)
             song = torch.cat([song, self.truth.to(song.device)])  # (1 + sources, channels, time)
 
         def separate(chunks):  # one at a time
@@ -89,5 +79,4 @@ class ChunkedSeparator:
             method = self.make(dict(zip(self.names, truth, strict=True))) if truth else self.whole
             return torch.stack(list(method(mixture, sample_rate).values()))[None]
 
-        estimates = in_chunks(separate, song, *self.block(sample_rate), progress=self.progress)
-        return dict(zip(self.names, estimates, strict=True))
+        return dict(zip(self.names, in_chunks(separate, song, *self.block(sample_rate)), strict=True))

@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from helpers.separation.baselines import BASELINES, VOICE
 from helpers.separation.catalogue import load_separator
 
+RATE = 16_000  # Hz
+
 
 def parameters(model):
     """Return how many numbers a network learns."""
@@ -41,8 +43,23 @@ def described(model, facts, seconds=2.0):
     return columns
 
 
-def peak_memory():
-    """Return the most memory this process has held, in MiB, all libraries included; on Linux and macOS."""
+def measured_cost(name, seconds=60.0):
+    """Separate noise of one channel at RATE by the method of this name, or of a checkpoint's path, on the CPU.
+
+    Returns {"peak memory (MiB)": ...}, all libraries included; on Linux and macOS. In a process of its own, so that no
+    method is charged for another one's memory.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
+        return {"peak memory (MiB)": pool.submit(_memory_of, str(name), seconds).result()}
+
+
+def _memory_of(name, seconds):
+    generator = torch.Generator().manual_seed(0)
+    sources = {name: 0.1 * torch.randn(1, round(seconds * RATE), generator=generator) for name in VOICE}
+    oracle = name in BASELINES and BASELINES[name].truth
+    separate = BASELINES[name].make(sources) if oracle else load_separator(name, "cpu")
+    separate(sum(sources.values()), RATE)
     status = Path("/proc/self/status")
     if status.exists():  # of this program alone; getrusage() would count that which started it
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -50,22 +67,3 @@ def peak_memory():
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def measured_cost(name, seconds=60.0, sample_rate=16_000):
-    """Separate noise of one channel by the method of this name, or of a checkpoint's path, on the CPU.
-
-    Returns {"peak memory (MiB)": ...}. In a process of its own, so that no method is charged for another one's memory.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
-        return {"peak memory (MiB)": pool.submit(_memory_of, str(name), seconds, sample_rate).result()}
-
-
-def _memory_of(name, seconds, sample_rate):
-    generator = torch.Generator().manual_seed(0)
-    sources = {name: 0.1 * torch.randn(1, round(seconds * sample_rate), generator=generator) for name in VOICE}
-    oracle = name in BASELINES and BASELINES[name].truth
-    separate = BASELINES[name].make(sources) if oracle else load_separator(name, "cpu")
-    separate(sum(sources.values()), sample_rate)
-    return peak_memory()

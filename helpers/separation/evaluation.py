@@ -1,7 +1,6 @@
 """Separators and tracks in, SDR, SIR, SAR and NSDR out, track by track and as rows of a table."""
 
 import math
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from helpers.metrics.bss_eval import References
 from helpers.metrics.intervals import mean_and_interval
 from helpers.results import Run, interval
 from helpers.runtime import UserError
-from helpers.separation.baselines import BASELINES
+from helpers.separation.baselines import BASELINES, VOICE
 from helpers.separation.catalogue import known_checkpoints, load_separator
 
 METRICS = ("SDR", "SIR", "SAR", "NSDR")
@@ -60,9 +59,16 @@ class Evaluation:
                 counts[f"{by}s"] = clusters
             for metric in METRICS:
                 measured = [score for score in sounding if score[metric] is not None]
-                if measured:
-                    row |= _mean(measured, metric, weighted, by)
-                if 0 < len(measured) < len(sounding):
+                if not measured:
+                    continue
+                values, clusters = ([score[key] for score in measured] for key in (metric, by))
+                weights = [score["seconds"] if weighted else 1.0 for score in measured]
+                name = f"G{metric}" if weighted else metric
+                if len(set(clusters)) == 1:
+                    row[name] = float(np.average(values, weights=weights))
+                else:
+                    row |= interval(name, *mean_and_interval(values, weights, clusters))
+                if len(measured) < len(sounding):
                     counts[f"{metric} tracks"] = len(measured)
             for what in ("silent", "empty"):
                 if count := sum(score[what] for score in scores):
@@ -71,17 +77,6 @@ class Evaluation:
             computing = sum(score["computing"] for score in scores) / minutes
             rows.append(row | counts | {"computing s/min": computing})
         return rows
-
-
-def _mean(scores, metric, weighted, by):
-    """Return the cells of the mean of a metric over dicts of Evaluation.tracks, and of its interval if there is one."""
-    values = [score[metric] for score in scores]
-    weights = [score["seconds"] if weighted else 1.0 for score in scores]
-    clusters = [score[by] for score in scores]
-    name = f"G{metric}" if weighted else metric
-    if len(set(clusters)) == 1:
-        return {name: float(np.average(values, weights=weights))}
-    return interval(name, *mean_and_interval(values, weights, clusters))
 
 
 def evaluate(separators, tracks, oracles=None, device="cpu", progress=None, every=None):
@@ -101,22 +96,21 @@ def evaluate(separators, tracks, oracles=None, device="cpu", progress=None, ever
     reference is not scored; a silent estimate of a sounding one is scored as if it were white noise: a method must not
     gain by returning nothing. Raises UserError for a track without sources, a separator with others, or NaN.
     """
-    scores, done = [], 0
-    for done, track in enumerate(tracks, start=1):
-        left_out = {name for name, n in (every or {}).items() if (done - 1) % n}
-        methods = {name: separator for name, separator in separators.items() if name not in left_out}
-        ideal = {name: make for name, make in (oracles or {}).items() if name not in left_out}
-        scores_of_track = _score_track(track, methods, ideal, device)
+    if not len(tracks):
+        raise UserError("there are no tracks to evaluate on: choose another split, or a larger limit")
+    scores, oracles, every = [], oracles or {}, every or {}
+    methods = separators | oracles
+    for done, track in enumerate(tracks):
+        heard = {name: method for name, method in methods.items() if done % every.get(name, 1) == 0}
+        scores_of_track = _score_track(track, heard, oracles, device)
         scores += scores_of_track
         if progress:
-            progress(done, scores_of_track)
-    if not done:
-        raise UserError("there are no tracks to evaluate on: choose another split, or a larger limit")
+            progress(done + 1, scores_of_track)
     return Evaluation(scores, PROTOCOL)
 
 
 def _score_track(track, separators, oracles, device):
-    """Return the dicts of one track that Evaluation.tracks holds."""
+    """Return the dicts of one track that Evaluation.tracks holds; separators: {name: Separator, or one of oracles}."""
     truth = {name: track.source(name) for name in track.stems}  # each (channels, time)
     if not truth:
         raise UserError(f"track '{track.name}' has no sources to compare with: take a corpus with stems")
@@ -127,7 +121,7 @@ def _score_track(track, separators, oracles, device):
     song, singer = track.song or track.name, track.artist or track.song or track.name
     about = {"track": track.name, "song": song, "singer": singer, "seconds": track.seconds}
     scores = []
-    for name, separator in [*separators.items(), *oracles.items()]:
+    for name, separator in separators.items():
         started = time.perf_counter()
         if name in oracles:
             separator = separator(truth)
@@ -157,26 +151,18 @@ def _score_track(track, separators, oracles, device):
 
 def _named_as(estimates, truth, name, track):
     """Return the estimates of the true sources, in their order; see evaluate for what is added up."""
-    if set(truth) == {"vocals", "accompaniment"} and "vocals" in estimates and "accompaniment" not in estimates:
-        others = [estimate for source, estimate in estimates.items() if source != "vocals"]
-        if others:
-            estimates = {"vocals": estimates["vocals"], "accompaniment": sum(others)}
+    others = [estimate for source, estimate in estimates.items() if source != "vocals"]
+    if set(truth) == set(VOICE) and others and "vocals" in estimates and "accompaniment" not in estimates:
+        estimates = {"vocals": estimates["vocals"], "accompaniment": sum(others)}
     if not set(truth) <= set(estimates):
         have, want = ", ".join(estimates), ", ".join(truth)
         raise UserError(f"'{name}' separates {have}; '{track.name}' has {want}: choose a model or corpus that fits")
-    for source in truth:
-        if estimates[source].shape != truth[source].shape:
-            shapes = f"{tuple(estimates[source].shape)} for {tuple(truth[source].shape)}"
-            raise ValueError(f"'{name}' returned '{source}' of shape {shapes} of '{track.name}'")
     return {source: estimates[source] for source in truth}
 
 
 def _mono(waveforms):
     """Mix waveforms (channels, time) down and stack them: (sources, time)."""
     return torch.cat([audio.to_mono(waveform).cpu() for waveform in waveforms])
-
-
-# ---- by name -----------------------------------------------------------------------------------------------------
 
 
 def evaluate_models(names, data, split="test", limit=None, data_dir=None, device="auto", chunk=None, progress=None):
@@ -203,10 +189,8 @@ def evaluate_models(names, data, split="test", limit=None, data_dir=None, device
     run = Run("evaluate", "command line", 0, corpus.name, corpus.embedded, runtime.describe_device(device))
     show = progress and (lambda done, _: progress(done / len(tracks)))
     evaluation = evaluate(separators, tracks, oracles, device, show)
-    of_mir1k = [re.fullmatch(r"MIR-1K(, \d+ of 1,000 clips)?", part) for part in corpus.name.split(" + ")]
-    weighted = all(of_mir1k)
+    weighted = corpus.name.startswith("MIR-1K") and " + " not in corpus.name
     means = "means weighted by length (GSDR, GSIR, GSAR, GNSDR)" if weighted else "means over tracks"
-    means += ", not weighted by length as MIR-1K's alone are" if any(of_mir1k) and not weighted else ""
     rows = sorted(evaluation.rows(weighted), key=lambda row: names.index(row["separator"]))
     label = "-".join([Path(data).name, split, *(Path(name).stem for name in names)])
     return run.save(

@@ -7,16 +7,14 @@ from helpers.data.augment import SEMITONES
 
 
 class EverySpeed:
-    """A Separator that plays the mixture at several speeds, one after the other, and gives the mean of the estimates.
+    """A Separator that plays the mixture at the speeds of SEMITONES, in turn, and gives the mean of the estimates.
 
     A network that was trained on all speeds makes other errors where all pitches are others. What a speed moves above
     half the sample rate is lost in it: near there the mean is softer, but for the network's `rest`.
-
-    semitones: the speeds, as pitch: 12 is twice as fast. progress: called with the part that is done, in (0, 1].
     """
 
-    def __init__(self, separator, semitones=SEMITONES, progress=None):
-        self.separator, self.semitones, self.progress = separator, tuple(semitones), progress
+    def __init__(self, separator):
+        self.separator = separator
         self.sample_rate = getattr(separator, "sample_rate", 0)
         self.rest = getattr(separator, "rest", None)
         self.sources = getattr(separator, "sources", getattr(separator, "names", ()))
@@ -24,20 +22,12 @@ class EverySpeed:
     def __call__(self, waveform, sample_rate):
         """Return {source: waveform}, as long as the mixture (channels, time)."""
         total = {}
-        for number, semitones in enumerate(self.semitones, start=1):
-            for name, estimate in self._at(semitones, waveform, sample_rate).items():
-                total[name] = total.get(name, 0) + estimate / len(self.semitones)
-            if self.progress:
-                self.progress(number / len(self.semitones))
+        for semitones in SEMITONES:
+            rate = round(sample_rate * 2 ** (-semitones / 12))  # fewer samples, taken for as many a second: faster
+            for name, estimate in self.separator(resample(waveform, sample_rate, rate), sample_rate).items():
+                estimate = resample(estimate, rate, sample_rate)
+                estimate = F.pad(estimate, (0, waveform.shape[-1] - estimate.shape[-1]))  # a sample more, or fewer
+                total[name] = total.get(name, 0) + estimate / len(SEMITONES)
         if self.rest:  # it gets what no speed could hold, too
             total[self.rest] = waveform - sum(estimate for name, estimate in total.items() if name != self.rest)
         return total
-
-    def _at(self, semitones, waveform, sample_rate):
-        """Return the estimates at one speed, set back to the mixture's."""
-        rate = round(sample_rate * 2 ** (-semitones / 12))  # fewer samples, taken for as many a second: faster
-        estimates = {}
-        for name, estimate in self.separator(resample(waveform, sample_rate, rate), sample_rate).items():
-            estimate = resample(estimate, rate, sample_rate)
-            estimates[name] = F.pad(estimate, (0, waveform.shape[-1] - estimate.shape[-1]))  # a sample more, or fewer
-        return estimates

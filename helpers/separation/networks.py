@@ -37,17 +37,16 @@ class ModelSeparator:
         chunk, overlap: in seconds; chunk=None: CHUNK, or HIGH_CHUNK above HIGH_RATE. The network's memory grows with
             it; waveform and estimates are held whole (separate_file bounds these, too).
         add_up: see share_residual.
-        progress: called with the part of a song that is done, in (0, 1].
     """
 
-    def __init__(self, model, device="auto", chunk=None, overlap=OVERLAP, add_up=False, progress=None):
+    def __init__(self, model, device="auto", chunk=None, overlap=OVERLAP, add_up=False):
         _check_contract(model)
         self.device = pick_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
         self.sample_rate, self.sources = model.sample_rate, tuple(model.sources)
         self.rest = getattr(model, "rest", None)
         chunk = chunk or (HIGH_CHUNK if self.sample_rate > HIGH_RATE else CHUNK)
-        self.chunk, self.add_up, self.progress = max(1, round(chunk * self.sample_rate)), add_up, progress
+        self.chunk, self.add_up = max(1, round(chunk * self.sample_rate)), add_up
         self.overlap = min(round(overlap * self.sample_rate), self.chunk // 2)
         self.batch = 1 if self.device.type == "cpu" else max(1, int(GPU_SECONDS / chunk))  # chunks at a time
 
@@ -60,7 +59,7 @@ class ModelSeparator:
         length = resampled.shape[-1]
         padded = F.pad(resampled, (0, max(0, self.sample_rate - length)))  # to a second
         padded = padded.to(self.device)  # one copy there, and one back
-        estimates = in_chunks(self._separate, padded, self.chunk, self.overlap, self.batch, self.progress)
+        estimates = in_chunks(self._separate, padded, self.chunk, self.overlap, self.batch)
         estimates = estimates[..., :length].cpu()  # (sources, channels, time)
         if not estimates.isfinite().all():
             kind = type(self.model).__name__
@@ -95,21 +94,18 @@ class ModelSeparator:
                 seconds = batch.shape[-1] / self.sample_rate
                 what = f"{self.device} has too little memory for chunks of {seconds:.0f} s"
                 raise UserError(f"{what}: choose shorter ones, or the CPU") from error
-            estimates = None
-        if estimates is None:  # out of the handler, whose error still holds what filled the memory
-            self.batch = 1
-            return self._separate(chunks)
-        if estimates.shape != (len(batch), len(self.sources), *batch.shape[1:]):
-            raise ValueError(f"the model turned {tuple(batch.shape)} into {tuple(estimates.shape)}")
-        return estimates.float().squeeze(2).unflatten(0, chunks.shape[:2]).transpose(1, 2)
+        else:
+            if estimates.shape != (len(batch), len(self.sources), *batch.shape[1:]):
+                raise ValueError(f"the model turned {tuple(batch.shape)} into {tuple(estimates.shape)}")
+            return estimates.float().squeeze(2).unflatten(0, chunks.shape[:2]).transpose(1, 2)
+        self.batch = 1  # out of the handler, whose error still holds what filled the memory
+        return self._separate(chunks)
 
 
 def _check_contract(model):
     """Raise UserError unless `model` keeps the contract at the top of this file; it may come from anybody's file."""
-    kind = type(model).__name__
-    rate, sources = getattr(model, "sample_rate", None), getattr(model, "sources", None)
-    if rate is None or sources is None:
-        raise UserError(f"{kind} is no audio model: choose one that `python -m helpers models` lists as such")
-    names = [name for name in sources if isinstance(name, str) and re.fullmatch(r"\w[\w -]*", name)]
-    if not names or len(set(names)) != len(sources) or not isinstance(rate, int) or not 1000 <= rate <= 384_000:
-        raise UserError(f"{kind} has odd sources {sources} or an odd sample rate {rate}: get its file again")
+    rate, sources = getattr(model, "sample_rate", None), getattr(model, "sources", None) or ()
+    names = {name for name in sources if isinstance(name, str) and re.fullmatch(r"\w[\w -]*", name)}
+    if not names or len(names) != len(sources) or not isinstance(rate, int) or not 1000 <= rate <= 384_000:
+        what = f"{type(model).__name__} is no audio model (sources: {sources}, sample rate: {rate})"
+        raise UserError(f"{what}: choose one that `python -m helpers models` lists as such")

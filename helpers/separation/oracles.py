@@ -86,15 +86,6 @@ class Oracle(MaskSeparator):
         super().__init__(sources, n_fft, hop_length)
         self.truth = torch.stack([checked(sources[name]) for name in self.names])  # (sources, channels, time)
 
-    def __call__(self, waveform, sample_rate):
-        self.check_shape(waveform)
-        return super().__call__(waveform, sample_rate)
-
-    def check_shape(self, waveform):
-        """Raise ValueError unless a mixture has the shape of the true sources."""
-        if waveform.shape != self.truth.shape[1:]:
-            raise ValueError(f"made for mixtures {tuple(self.truth.shape[1:])}, got {tuple(waveform.shape)}")
-
     def masks(self, spectrogram, sample_rate):
         return self.share(self.true_magnitudes(spectrogram.device, sample_rate))
 

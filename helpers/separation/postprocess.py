@@ -54,9 +54,8 @@ def denoise(waveform, sample_rate, window=0.1, hop=0.05, statistic="median", sof
     local = np.array([measure(loudness[start : start + window]) for start in starts])
     quiet = np.pad(local < measure(loudness) / softness, 1, constant_values=True)
     muted = np.zeros(len(loudness), dtype=bool)
-    for number, start in enumerate(starts):
-        if quiet[number : number + 3].all():
-            muted[start : start + window] = True
+    for start in np.array(starts)[quiet[:-2] & quiet[1:-1] & quiet[2:]]:
+        muted[start : start + window] = True
     if not muted.any():  # then there is no distance to it
         return waveform.clone()
     distance = ndimage.distance_transform_edt(~muted)  # in samples, to the nearest one that is muted
@@ -127,15 +126,15 @@ class Remembered:
         return dict(self.known[key])
 
 
-def pause_level(track, estimate, block=0.05, silence=1e-3):
+def pause_level(track, estimate):
     """Level of an estimated voice where the true one is silent, in dB above the mixture there; None without a pause.
 
-    estimate: (1, time). Silent are blocks of so many seconds without a sample above `silence` of the voice's peak.
+    estimate: (1, time). Silent are 50 ms without a sample above a thousandth of the voice's peak.
     """
-    size = round(block * track.sample_rate)
+    size = round(0.05 * track.sample_rate)
     signals = (track.source("vocals")[0], track.mixture[0], estimate[0])
     blocks = [waveform[: len(waveform) // size * size].view(-1, size) for waveform in signals]
-    silent = blocks[0].abs().amax(dim=1) < silence * signals[0].abs().max()
+    silent = blocks[0].abs().amax(dim=1) < 1e-3 * signals[0].abs().max()
     mixture, estimated = (float(part[silent].square().sum()) for part in blocks[1:])
     return 10 * np.log10((estimated + 1e-9) / mixture) if mixture > 0 else None
 
@@ -153,10 +152,10 @@ def sweep(separator, tracks, steps):
         for name, step in {"as it is": lambda voice, rate: voice, **steps}.items():  # one in memory at a time
             voice = step(before, track.sample_rate)
             sdr = references.score(torch.cat((voice, truth[1:]))).sdr.flatten()[0].item()
-            found.setdefault(name, []).append((sdr if np.isfinite(sdr) else None, pause_level(track, voice)))
+            found.setdefault(name, []).append((sdr, pause_level(track, voice)))
     rows = []
     for name, values in found.items():
-        measured = [[value for value in column if value is not None] for column in zip(*values, strict=True)]
-        means = [float(np.mean(column)) if column else None for column in measured]
-        rows.append({"step": name} | dict(zip(("SDR", "pauses"), means, strict=True)))
+        measured = [column[np.isfinite(column)] for column in np.array(values, dtype=float).T]
+        sdr, pauses = (float(column.mean()) if column.size else None for column in measured)
+        rows.append({"step": name, "SDR": sdr, "pauses": pauses})
     return sorted(rows, key=lambda row: -np.inf if row["SDR"] is None else row["SDR"], reverse=True)

@@ -6,7 +6,6 @@ The separation app is in helpers.show.app: it needs the whole package, and ipywi
 from helpers.show.board import LiveBoard
 from helpers.show.drawing import blocks
 from helpers.show.figures import (
-    COLOURS,
     CYCLE,
     Picture,
     bars,

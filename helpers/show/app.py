@@ -4,6 +4,7 @@ import base64
 import html
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -21,23 +22,14 @@ UPLOAD, PATH = "upload", "path"  # the entries of the list of songs that are no 
 RED = "#c62828"
 PICTURED = 4.0  # seconds that the players of a picture of the app hold
 LINKED = 100_000_000  # bytes of a song's sources up to which the page itself offers them for download
-HINTS = {
-    UPLOAD: "A Jupyter server loses uploads over about 10 MB: give larger files by their path.",
-    PATH: "The file must lie on the machine that computes; on Colab put it there with the folder icon on the left.",
-}
 
 
-def separating_models():
-    """Return the rows of list_models() that need no true sources: those of catalogue.USES first, in its order."""
-    rows = [row for row in list_models() if row["kind"].startswith("audio") or row["kind"] == "baseline"]
-    first = [row["model"] for _, row in by_use(rows)]
-    rows = [row for row in rows if row["model"] != "mixture"]
-    return sorted(rows, key=lambda row: first.index(row["model"]) if row["model"] in first else len(first))
-
-
-def titled(row):
-    """Return a model's name with the first of its measurements."""
-    return f"{row['model']}: {row['measured'].partition(';')[0]}"
+def separating_models(model=None):
+    """Return [(name with its first measurement, name)] of what can separate: `model` first, then those of USES."""
+    rows = [row for row in list_models() if row["kind"].startswith(("audio", "baseline")) and row["model"] != "mixture"]
+    first = [model, *(row["model"] for _, row in by_use(rows))]
+    rows.sort(key=lambda row: first.index(row["model"]) if row["model"] in first else len(first))
+    return [(f"{row['model']}: {row['measured'].partition(';')[0]}", row["model"]) for row in rows]
 
 
 def uploaded_file(value):
@@ -55,33 +47,34 @@ def safe_name(text):
 
 
 class SeparationApp:
-    """The widgets of the app, for the tracks to choose from (such as a Corpus); `view` is the one to display."""
+    """The widgets of the app, for the tracks to choose from, and the model chosen; `view` is the one to display."""
 
-    def __init__(self, tracks=()):
+    def __init__(self, tracks, model=None):
         songs = [("a file to upload", UPLOAD), ("a file by its path", PATH), *((one.name, one) for one in tracks)]
-        self.song = widgets.Dropdown(options=songs, value=songs[2][1] if tracks else UPLOAD, description="song")
+        self.song = widgets.Dropdown(options=songs, value=songs[2][1], description="song")
         self.on_colab, self.colab_upload = bool(os.environ.get("COLAB_RELEASE_TAG")), None  # (name, bytes)
         if self.on_colab:  # where FileUpload loses files of 1 MB and more
             self.upload = widgets.Button(description="Upload", icon="upload")
             self.upload.on_click(lambda button: self._guarded(self._upload_on_colab))
         else:
-            self.upload = widgets.FileUpload(accept="audio/*", multiple=False)
-        self.path = widgets.Text(placeholder="/content/song.mp3")
-        names = [(titled(row), row["model"]) for row in separating_models()]
-        self.model = widgets.Dropdown(options=names, description="model", layout={"width": "max-content"})
+            label = "Upload (a server may lose over 10 MB: give larger files by their path)"
+            self.upload = widgets.FileUpload(accept="audio/*", description=label, layout={"width": "max-content"})
+        place = "where the file lies on the machine that computes, such as /content/song.mp3"
+        self.path = widgets.Text(placeholder=place, layout={"width": "40em"})
+        models = separating_models(model)
+        self.model = widgets.Dropdown(options=models, description="model", layout={"width": "max-content"})
         self.button = widgets.Button(description="Separate", button_style="primary", icon="play")
         self.bar = widgets.FloatProgress(min=0, max=1)
-        self.hint, self.status, self.results = widgets.HTML(), widgets.HTML(), widgets.VBox()
+        self.status, self.results = widgets.HTML(), widgets.VBox()
         self.song.observe(self._song_changed, "value")
         self.button.on_click(lambda button: self._guarded(self._separate))
         self._song_changed()
-        choices = self.song, self.upload, self.path, self.hint, self.model, self.button
+        choices = self.song, self.upload, self.path, self.model, self.button
         self.view = widgets.VBox([*choices, self.bar, self.status, self.results])
 
     def _song_changed(self, change=None):
         self.upload.layout.display = None if self.song.value == UPLOAD else "none"
         self.path.layout.display = None if self.song.value == PATH else "none"
-        self.hint.value = "" if self.on_colab and self.song.value == UPLOAD else HINTS.get(self.song.value, "")
 
     def _upload_on_colab(self):
         from google.colab import files
@@ -93,10 +86,8 @@ class SeparationApp:
         self.button.disabled = True
         try:
             work()
-        except UserError as error:
-            self._say(str(error), RED)
-        except KeyboardInterrupt:
-            self._say("interrupted", RED)
+        except (UserError, KeyboardInterrupt) as error:
+            self._say(str(error) or "interrupted", RED)
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}", RED)
             raise  # its traceback goes to the log of Jupyter
@@ -111,9 +102,9 @@ class SeparationApp:
         song, path = self._song()
         model, shape = self.model.value, audio.audio_shape(path)
         self._say(f"{song} ({shape.frames / shape.sample_rate:.0f} s): separating with {model}")
-        separator = load_separator(model, progress=lambda done: setattr(self.bar, "value", done))
         folder = FOLDER / song / safe_name(Path(model).stem)
-        files = separate_file(path, folder, separator, warn=warnings.append)
+        show = partial(setattr, self.bar, "value")
+        files = separate_file(path, folder, load_separator(model), warn=warnings.append, progress=show)
         self._show({"mixture": path} | {file.stem: file for file in files}, song, shape)
         self.bar.value = 1.0
         self._say(" ".join([f"{song}: separated with {model} into {os.path.relpath(folder)}.", *warnings]))
@@ -172,32 +163,27 @@ BOX = "display:inline-block;border:1px solid #9e9e9e;border-radius:2px;padding:3
 FILLED = BOX.replace("#9e9e9e", "#1976d2") + ";background:#1976d2;color:white"
 
 
-def picture_of(tracks=(), model=None):
+def picture_of(tracks, model=None):
     """Return HTML that looks as a SeparationApp does after the first track was separated, and holds no widget."""
-    rows = separating_models()
-    row = next((row for row in rows if row["model"] == model), rows[0])
-    song, name = (safe_name(tracks[0].name) if tracks else "a file to upload"), row["model"]
-    titles = {"song": song, "model": titled(row)}
-    boxes = [f'{title} <span style="{BOX}">{html.escape(text)} ▾</span>' for title, text in titles.items()]
-    bar = f'<progress value="{float(bool(tracks))}" max="1"></progress>'
-    lines = [*boxes, f'<span style="{FILLED}">▶ Separate</span>{bar}']
-    if tracks:
-        rate = tracks[0].sample_rate
-        mixture = tracks[0].read_mixture(0, min(tracks[0].frames, round(PICTURED * rate)))
-        estimates = load_separator(name, progress=None)(mixture, rate)
-        lines += [f"{html.escape(song)}: separated with {html.escape(name)}."]
-        lines += [players.listen({"mixture": mixture} | estimates, rate, seconds=PICTURED).data]
-        lines += [" &nbsp; ".join(f"⬇ {html.escape(song)}-{source}.wav" for source in estimates)]
+    (title, name), *_ = separating_models(model)
+    song, rate = safe_name(tracks[0].name), tracks[0].sample_rate
+    mixture = tracks[0].read_mixture(0, min(tracks[0].frames, round(PICTURED * rate)))
+    estimates = load_separator(name)(mixture, rate)
+    titles = {"song": song, "model": html.escape(title)}
+    lines = [
+        *(f'{title} <span style="{BOX}">{text} ▾</span>' for title, text in titles.items()),
+        f'<span style="{FILLED}">▶ Separate</span><progress value="1" max="1"></progress>',
+        f"{song}: separated with {html.escape(name)}.",
+        players.listen({"mixture": mixture} | estimates, rate).data,
+        " &nbsp; ".join(f"⬇ {song}-{source}.wav" for source in estimates),
+    ]
     inside = "".join(f'<div style="margin:4px 0">{line}</div>' for line in lines)
     return f'<div style="border:1px solid #bdbdbd;border-radius:6px;padding:8px 12px;max-width:900px">{inside}</div>'
 
 
-def show_app(tracks=(), model=None):
+def show_app(tracks, model=None):
     """Show a SeparationApp with these tracks, `model` chosen; where a widget would be dead, a picture of it."""
     if is_live():
-        made = SeparationApp(tracks)
-        if model in [name for _, name in made.model.options]:
-            made.model.value = model
-        return display(made.view)
+        return display(SeparationApp(tracks, model).view)
     todo = "Run this cell in Jupyter or on Colab to choose another song and model, or to upload a song of your own."
     display(HTML(f"{picture_of(tracks, model)}<p>A picture of the interface. {todo}</p>"))

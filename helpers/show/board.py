@@ -10,10 +10,8 @@ from IPython.display import Image, display
 from matplotlib.ticker import MaxNLocator
 
 from helpers.runtime import write_atomically
-from helpers.show.figures import WIDTH, Picture, draw_image_grid, image_grid, image_stack
+from helpers.show.figures import SPLITS, WIDTH, Picture, draw_image_grid, image_grid, image_stack
 from helpers.training import epoch_line
-
-SPLITS = {"train": "#E69F00", "validation": "#009E73"}  # the colours of the two curves
 
 
 class LiveBoard:
@@ -64,7 +62,12 @@ class LiveBoard:
         shades = {label: torch.nan_to_num(images).clamp(0, 1) * 255 for label, images in rows.items()}
         self.kept.append((epoch, {label: images.round().to(torch.uint8).numpy() for label, images in shades.items()}))
         if self.path:
-            write_pictures(self.path, self.kept)
+            arrays = {
+                f"{epoch}|{row}|{label}": images
+                for epoch, rows in self.kept
+                for row, (label, images) in enumerate(rows.items())
+            }
+            write_atomically(self.path, lambda file: np.savez_compressed(file, **arrays))
 
     def figure(self, history):
         """Return the board as it stands: losses at the left, the pictures kept last at the right."""
@@ -91,24 +94,14 @@ class LiveBoard:
 
     def filmstrip(self, item=0, columns=8):
         """Return a figure of one item in `columns` of the kept epochs: a row per row of the pictures."""
-        if not self.kept:
-            raise ValueError("no pictures were kept: give the board `pictures`")
         chosen = np.unique(np.linspace(0, len(self.kept) - 1, columns).round().astype(int))
         epochs, pictures = zip(*(self.kept[number] for number in chosen), strict=True)
         rows = {label: np.stack([rows[label][item] for rows in pictures]) / 255 for label in pictures[0]}
         return image_grid(rows, captions=[f"epoch {epoch}" for epoch in epochs])
 
 
-def write_pictures(path, kept):
-    """Write what a board has kept: an array per epoch and row, named 'epoch|row|label'."""
-    arrays = {}
-    for epoch, rows in kept:
-        arrays |= {f"{epoch}|{row}|{label}": images for row, (label, images) in enumerate(rows.items())}
-    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
-
-
 def read_pictures(path):
-    """Return what write_pictures() wrote, or an empty list: pictures that are lost or damaged stop no training."""
+    """Return what a board has kept in a file, or an empty list: pictures that are lost or damaged stop no training."""
     kept = {}
     try:
         with np.load(path, allow_pickle=False) as arrays:

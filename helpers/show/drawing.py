@@ -1,5 +1,6 @@
 """Drawings of architectures: boxes with tensor shapes, arrows between them, and skip connections."""
 
+import itertools
 import textwrap
 
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -29,7 +30,7 @@ def blocks(steps, skips=(), letters=14, shapes=None):
     pairs = [(skip[0], skip[1]) for skip in skips]
     levels = [sum(first < number < last for first, last in pairs) for number in range(len(columns))]
     columns, shapes = [[_texts(letters, *box) for box in column] for column in columns], shapes or {}
-    height = max(_lines(box) for column in columns for box in column) * LINE + 2 * PADDING
+    height = max("\n".join(box).count("\n") + 1 for column in columns for box in column) * LINE + 2 * PADDING
 
     places, left = [], 0.0  # per column: its boxes as (left, bottom, width), in inches
     for number, column in enumerate(columns):
@@ -51,7 +52,8 @@ def blocks(steps, skips=(), letters=14, shapes=None):
             _draw_box(axes, label, shape, x, y, width, height)
     for number in range(len(columns) - 1):
         levels_down = levels[number + 1] - levels[number]
-        for start, end in _connected(places[number], places[number + 1]):
+        pairing = zip if len(places[number]) == len(places[number + 1]) else itertools.product
+        for start, end in pairing(places[number], places[number + 1]):
             _draw_arrow(axes, *_ends(start, end, height, levels_down))
         if number in shapes:  # above an arrow to the right, beside one that leads down or up
             (x, y), (next_x, next_y) = _ends(places[number][0], places[number + 1][0], height, levels_down)
@@ -75,28 +77,15 @@ def _texts(letters, *texts):
     )
 
 
-def _lines(box):
-    """Return the number of lines of text in a box."""
-    return sum(text.count("\n") + 1 for text in box if text)
-
-
 def _draw_box(axes, label, shape, x, y, width, height):
     colour = colour_of(label, "#56616B")
     style = "round,pad=0,rounding_size=0.06"
     axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=colour, alpha=0.12, linewidth=0))
     axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor="none", edgecolor=colour))
     middle = x + width / 2
-    split = y + height / 2 + (_lines((shape,)) - _lines((label,))) * LINE / 2  # between the label and the shape
-    alignment = "bottom" if shape else "center"
-    axes.text(middle, split, label, ha="center", va=alignment, fontsize=9, fontweight="bold", linespacing=1.15)
+    split = y + height / 2 + (shape.count("\n") - label.count("\n")) * LINE / 2  # between the label and the shape
+    axes.text(middle, split, label, ha="center", va="bottom", fontsize=9, fontweight="bold", linespacing=1.15)
     axes.text(middle, split, shape, ha="center", va="top", fontsize=9, color="#333333", linespacing=1.15)
-
-
-def _connected(starts, ends):
-    """Return the pairs of boxes of two neighbouring columns that have an arrow."""
-    if len(starts) == len(ends):
-        return list(zip(starts, ends, strict=True))
-    return [(start, end) for start in starts for end in ends]
 
 
 def _ends(start, end, height, levels_down):

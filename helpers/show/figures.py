@@ -21,6 +21,7 @@ COLOURS = {  # a source has one colour in every figure
     "bass": "#E69F00",
     "other": "#CC79A7",
 }
+SPLITS = {"train": CYCLE[3], "validation": CYCLE[2]}  # the colours of two curves of a training
 LARGE = 100_000  # bytes of a PNG from which on it is reduced to few colours
 GAP = 2  # white pixels between two images of a grid
 LABEL_SIDES = [  # where a point's label may stand: offset in points to the right and upwards, and its alignment
@@ -58,8 +59,7 @@ class Picture(Figure):
         self.savefig(png, format="png", bbox_inches="tight")
         return png.getvalue() if png.tell() < LARGE else with_few_colours(png)
 
-    def _repr_png_(self):
-        return self.png()
+    _repr_png_ = png
 
 
 def with_few_colours(png, colours=128):
@@ -122,8 +122,8 @@ def draw_image_grid(axes, rows, captions=None, interpolation="nearest"):
     axes.grid(False)
 
 
-def plot_grid(count, columns, above, height):
-    """Return a figure and the axes (rows, columns) of `count` plots that share their scales.
+def plot_grid(count, columns, above, height, x_label, y_label):
+    """Return a figure and the axes (rows, columns) of `count` plots that share their scales and labels.
 
     above, height: inches for what the plots have in common, and for a row of them.
     """
@@ -133,6 +133,8 @@ def plot_grid(count, columns, above, height):
     places = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes in places.flat[count:]:
         axes.set_visible(False)
+    fig.supylabel(y_label, fontsize=10)
+    fig.supxlabel(x_label, fontsize=10)
     return fig, places
 
 
@@ -147,7 +149,7 @@ def spectrogram_grid(spectrograms, sample_rate, label, limits, highest=None, sta
 
     Returns the figure; raises ValueError for values that do not fit n_fft.
     """
-    fig, places = plot_grid(len(spectrograms), columns, 0.7, 2.5)
+    fig, places = plot_grid(len(spectrograms), columns, 0.7, 2.5, "time in s", "frequency in kHz")
     for axes, (title, (values, n_fft, hop_length)) in zip(places.flat, spectrograms.items(), strict=False):
         values = torch.as_tensor(values).detach().cpu().float()
         if values.dim() != 2 or len(values) != n_fft // 2 + 1:
@@ -157,8 +159,6 @@ def spectrogram_grid(spectrograms, sample_rate, label, limits, highest=None, sta
         axes.set_xlim(start, start + (values.shape[1] - 1) * hop_length / sample_rate)
     for axes in places.flat[: len(spectrograms)][-places.shape[1] :]:  # the lowest of each column
         axes.tick_params(labelbottom=True)
-    fig.supylabel("frequency in kHz", fontsize=10)
-    fig.supxlabel("time in s", fontsize=10)
     fig.colorbar(image, ax=places, label=label, pad=0.015).outline.set_visible(False)
     return fig
 
@@ -208,15 +208,13 @@ def small_multiples(histories, term, label):
 
     label: what the term is, with its unit. Returns the figure.
     """
-    fig, places = plot_grid(len(histories), columns=4, above=0.6, height=1.7)
+    fig, places = plot_grid(len(histories), 4, 0.6, 1.7, "epoch", label)
     for axes, (name, history) in zip(places.flat, histories.items(), strict=False):
-        for split, colour in (("train", CYCLE[3]), ("validation", CYCLE[2])):
+        for split, colour in SPLITS.items():
             marker = "o" if len(history["epoch"]) < 3 else None  # a line of one point would show nothing
             axes.plot(history["epoch"], history[split][term], color=colour, marker=marker, linewidth=1.4, label=split)
         axes.axvline(history["best_epoch"], color="black", linewidth=0.9, linestyle=":")
         axes.set_title(name, fontsize=10)
-    fig.supylabel(label, fontsize=10)
-    fig.supxlabel("epoch", fontsize=10)
     fig.legend(*places[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return fig
 
@@ -224,26 +222,19 @@ def small_multiples(histories, term, label):
 def bars(labels, means, lows, highs, label):
     """Show horizontal bars with their values and intervals, NaN where there is none. Returns the figure."""
     means, lows, highs = (np.asarray(numbers, dtype=float) for numbers in (means, lows, highs))
-    fig = Picture(WIDTH, 0.9 + 0.36 * len(labels))
-    axes = fig.subplots()
-    places = np.arange(len(labels))
-    axes.barh(places, means, height=0.62, color=CYCLE[0], alpha=0.85)
-    intervals = np.stack([means - lows, highs - means])
-    axes.errorbar(means, places, xerr=intervals, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
-    for place, mean, low, high in zip(places, means, lows, highs, strict=True):
-        end = np.nanmax([mean, high]) if mean >= 0 else np.nanmin([mean, low])
-        offset, side = (6, "left") if mean >= 0 else (-6, "right")
-        text = f"{mean:.2f}".replace("-", "−")
-        axes.annotate(text, (end, place), (offset, 0), textcoords="offset points", va="center", ha=side)
+    axes = Picture(WIDTH, 0.9 + 0.36 * len(labels)).subplots()
+    intervals, style = np.stack([means - lows, highs - means]), {"ecolor": "black", "elinewidth": 1.2, "capsize": 3}
+    drawn = axes.barh(range(len(labels)), means, 0.62, color=CYCLE[0], alpha=0.85, xerr=intervals, error_kw=style)
+    axes.bar_label(drawn, fmt=lambda mean: f"{mean:.2f}".replace("-", "−"), padding=6)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.margins(x=0.12)
     axes.set_xlim(left=0 if means.min() >= 0 else None, right=0 if means.max() <= 0 else None)
-    axes.set_yticks(places, labels)
+    axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
-    return fig
+    return axes.figure
 
 
 def grouped_bars(values, groups, label):

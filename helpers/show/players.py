@@ -17,31 +17,19 @@ from helpers.runtime import UserError
 from helpers.show.figures import CYCLE, Picture, colour_of, draw_spectrogram, with_few_colours
 from helpers.stft import STFT, to_decibels
 
-SECONDS, LONGEST = 12.0, 30.0  # length of a clip by default and at most: the notebook carries its bytes
+SECONDS = 12.0  # length of a clip by default: the notebook carries its bytes
 MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 RANGE = 80.0  # dB shown below the loudest bin
 WINDOW = 0.046  # seconds of the spectrogram's window, about
-PLAYER_WIDTH, PICTURE_WIDTH = 290, 560  # pixels, in a row
 ROW = """
-<div style="display:flex;flex-wrap:wrap;align-items:center;gap:0 10px;margin:4px 0"><div style="width:{player_width}px">
+<div style="display:flex;flex-wrap:wrap;align-items:center;gap:0 10px;margin:4px 0"><div style="width:290px">
 <p style="font-weight:bold;overflow-wrap:anywhere;margin:0 0 2px;padding-left:6px;border-left:6px solid {colour}">
 {name}</p>
 <p style="margin:0 0 2px;padding-left:12px;font-size:90%">{remark}</p>
 <p style="margin:0">
 <audio controls preload="none" style="width:100%" src="data:audio/mpeg;base64,{sound}"></audio></p>
-</div><img style="width:{picture_width}px;max-width:100%" alt="waveform and spectrogram: {name}"
+</div><img style="width:560px;max-width:100%" alt="waveform and spectrogram: {name}"
  src="data:image/png;base64,{picture}"></div>"""
-
-
-class Players(HTML):
-    """What listen() returns; as plain text it says which sounds there are to hear in the notebook."""
-
-    def __init__(self, data, names):
-        super().__init__(data)
-        self.names = names
-
-    def __repr__(self):
-        return f"Players, to hear in the notebook: {', '.join(self.names)}"
 
 
 def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, remarks=None):
@@ -49,13 +37,13 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, rem
 
     Args:
         waveforms: {name: (channels, time)}, full scale at 1; more than two channels are mixed down to be heard.
-        seconds, start: the part that is heard and seen; at most LONGEST seconds.
+        seconds, start: the part that is heard and seen; the notebook carries its bytes.
         highest: the frequency in Hz up to which the spectrogram is shown; None: half the sample rate.
         remarks: {name: what stands above its player}, such as its score, or what to listen for.
 
     Returns an IPython HTML object that holds the sound as MP3. All rows have the same scales. Where a waveform would
-    clip, all are made quieter by the same gain, and a line says by how much. Raises ValueError for a part that is too
-    long or not inside, UserError for NaN or infinity.
+    clip, all are made quieter by the same gain, and a line says by how much. Raises ValueError for a part that is not
+    inside, UserError for NaN or infinity.
     """
     clips = {name: _part(name, waveform, sample_rate, seconds, start) for name, waveform in waveforms.items()}
     peak = max(float(clip.abs().max()) for clip in clips.values())
@@ -69,11 +57,11 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, rem
         sound, picture = (base64.b64encode(content).decode() for content in (sound, picture))
         row = ROW.format(
             name=html.escape(name), colour=_colour(name), sound=sound, picture=picture,
-            player_width=PLAYER_WIDTH, picture_width=PICTURE_WIDTH, remark=html.escape((remarks or {}).get(name, "")),
+            remark=html.escape((remarks or {}).get(name, "")),
         )  # fmt: skip
         rows.append(row.replace("\n", ""))
     lines = [f'<p style="margin:2px 0">{note}</p>' for note in notes]
-    return Players("".join(rows + lines), list(clips))
+    return HTML("".join(rows + lines))
 
 
 def _colour(name):
@@ -83,8 +71,6 @@ def _colour(name):
 
 def _part(name, waveform, sample_rate, seconds, start):
     """Return the part of a waveform that is shown, on the CPU; see listen for what is refused."""
-    if not 0 < seconds <= LONGEST:
-        raise ValueError(f"clips of {seconds} s: take between 0 and {LONGEST:.0f} s, the notebook carries their bytes")
     first = round(start * sample_rate)
     last = first + round(seconds * sample_rate)
     waveform = torch.as_tensor(waveform).detach().cpu().float()
@@ -99,11 +85,9 @@ def _mp3(clip, sample_rate):
     """Return the bytes of a clip (channels, time) as MP3."""
     if len(clip) > 2:
         clip = audio.to_mono(clip)
-    if sample_rate not in MP3_RATES:
-        rate = next((rate for rate in MP3_RATES if rate >= sample_rate), MP3_RATES[-1])
-        clip, sample_rate = audio.resample(clip, sample_rate, rate), rate
+    rate = next((rate for rate in MP3_RATES if rate >= sample_rate), MP3_RATES[-1])
     content = io.BytesIO()
-    soundfile.write(content, clip.clamp(-1, 1).T.numpy(), sample_rate, format="MP3")
+    soundfile.write(content, audio.resample(clip, sample_rate, rate).clamp(-1, 1).T.numpy(), rate, format="MP3")
     return content.getvalue()
 
 
@@ -133,7 +117,7 @@ def _pictures(clips, sample_rate, start, peak, highest):
 
 def _empty_row(start, seconds, highest):
     """Return a figure for all rows, which takes less time than one for each, and its two axes; highest: of a sample."""
-    fig = Picture(PICTURE_WIDTH / 100, 1.6, layout=None)
+    fig = Picture(5.6, 1.6, layout=None)
     fig.subplots_adjust(left=0.08, right=0.98, bottom=0.22, top=0.98, hspace=0.08)
     wave, spectrogram = fig.subplots(2, 1, sharex=True, height_ratios=[1, 1.9])
     wave.set(ylim=(-highest, highest), xlim=(start, start + seconds))
