@@ -32,7 +32,7 @@ from helpers.separation.every_speed import EverySpeed  # noqa: E402
 from helpers.separation.networks import ModelSeparator  # noqa: E402
 
 FOR_SONGS = ("deep-unet-songs", "songs-ensemble", "deep-unet-stems")
-FOR_CLIPS = ("deep-unet", "music-vae", "mir1k-lstm", "mir1k-single-frame", "spectrogram-unet")
+FOR_CLIPS = ("deep-unet", "music-vae", "mir1k-lstm", "mir1k-single-frame")
 SLOW = 5  # most methods get every fifth clip
 SONG = 240.0  # seconds
 

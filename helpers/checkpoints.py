@@ -21,14 +21,20 @@ def save_checkpoint(path, model, half=False, **facts):
     """Write `model`, of a class in helpers.models, to `path` (NAME.safetensors) with `facts` about its training.
 
     half: store 16-bit floats, which halves the size. facts: numbers, strings, lists and dicts: data, profile,
-    validation loss, ... Raises UserError if the file cannot be written; what was at `path` before is then still there.
+    validation loss, ... Raises UserError if the file cannot be written, or could not be loaded; what was at `path`
+    before is then still there.
     """
+    arguments = json.dumps(model.arguments)
+    try:
+        _read_arguments(arguments)
+    except ValueError as error:
+        raise UserError(f"{path} could not be loaded again, {error}: choose smaller ones") from error
     weights = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
         weights[name] = value.half() if half and value.is_floating_point() else value
     facts = {"git": git_revision(), "versions": versions(), **facts}
-    metadata = {"format": FORMAT, "architecture": type(model).__name__, "arguments": json.dumps(model.arguments)}
+    metadata = {"format": FORMAT, "architecture": type(model).__name__, "arguments": arguments}
     metadata["facts"] = json.dumps(facts, default=lambda number: number.item())  # numbers of NumPy and torch
     write_atomically(path, save(weights, metadata))
 
@@ -45,7 +51,7 @@ def load_checkpoint(path, expect=None):
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: train the model, or check the file's name") from error
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged or cannot be read ({error}): give another file") from error
+        raise UserError(f"{path} is damaged or no checkpoint ({error}): give a .safetensors file of `train`") from error
     with file:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT or "architecture" not in metadata:
@@ -54,11 +60,7 @@ def load_checkpoint(path, expect=None):
         if expect and name != expect:
             raise UserError(f"{path} holds a {name}, not the {expect} asked for: give the checkpoint of a {expect}")
         try:
-            if len(metadata["arguments"]) > CHARACTERS:
-                raise ValueError("the arguments are too long")
-            arguments = json.loads(metadata["arguments"])
-            if not all(_is_modest(value) for value in arguments.values()):
-                raise ValueError("one of the arguments would cost any amount of time or memory")
+            arguments = _read_arguments(metadata["arguments"])
             weights = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
             with torch.device("meta"), CallLimit(CALLS * len(weights)):  # tensors of any size, without memory
                 model = models.ARCHITECTURES[name](**arguments)
@@ -66,6 +68,16 @@ def load_checkpoint(path, expect=None):
             return model.float().eval(), dict(json.loads(metadata["facts"]))
         except Exception as error:  # the arguments may be anything, and a constructor may raise anything for them
             raise UserError(f"the weights in {path} do not fit this version's {name}: train the model again") from error
+
+
+def _read_arguments(text):
+    """Return a constructor's arguments, from JSON; ValueError if they could cost any amount of time or memory."""
+    if len(text) > CHARACTERS:
+        raise ValueError(f"the model's arguments take {len(text)} characters, of at most {CHARACTERS}")
+    arguments = json.loads(text)
+    if not all(_is_modest(value) for value in arguments.values()):
+        raise ValueError(f"not all numbers of the model's arguments {text} are within the limits")
+    return arguments
 
 
 def _is_modest(value, least=0):

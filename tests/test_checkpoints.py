@@ -107,7 +107,7 @@ def test_missing_file_folder_and_place_that_cannot_be_written(path):
     with refused(path, "there is no checkpoint"):
         load_checkpoint(path)
     path.mkdir()
-    with refused(path, "cannot be read"):
+    with refused(path, "is damaged or no checkpoint"):
         load_checkpoint(path)
     with refused(path, "cannot be written"):
         save_checkpoint(path, build())
@@ -204,3 +204,12 @@ def test_models_built_in_another_thread_meanwhile_are_left_alone(path, content, 
     monkeypatch.setitem(models.ARCHITECTURES, "ImageVAE", Slow)
     load_checkpoint(path)
     assert built[0].weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize("arguments", [{"width": 400_001}, {"sources": ["a source"] * 200}, {"bands": [[8000, 1e-3]]}])
+def test_what_would_not_be_loaded_is_not_saved(path, arguments):
+    model = build()
+    model.arguments |= arguments
+    with refused(path, "could not be loaded again"):
+        save_checkpoint(path, model)
+    assert not path.exists()

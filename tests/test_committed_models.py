@@ -51,7 +51,7 @@ def test_a_music_model_takes_apart_a_song_of_another_kind(path):
 def test_the_command_line_s_names_are_those_of_the_files():
     assert {path.stem for path in PATHS} >= {"01_vae", "01_unet"}
     networks = {"music-vae": "MusicVAE", "feedforward": "SingleFrameNet", "lstm": "LSTMNet", "mir1k-lstm": "LSTMNet"}
-    networks |= {"spectrogram-unet": "SpectrogramUNet", "deep-unet": "DeepUNet", "deep-unet-songs": "DeepUNet"}
+    networks |= {"deep-unet": "DeepUNet", "deep-unet-songs": "DeepUNet"}
     for name, network in networks.items():
         separator = load_separator(name, "cpu")
         assert type(separator.model).__name__ == network and separator.sources == ("vocals", "accompaniment")

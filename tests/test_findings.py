@@ -134,7 +134,7 @@ FINDINGS = [
      "learns nothing, {:.1f} and {:.1f}",
      [one for name in (WIDE, "nmf-kl-blind") for source in ("vocals", "accompaniment") for one in alpha(source)(name)]),
     ("04", "stems-found", "gains {:.1f} dB for the voice, {:.1f} for the drums, {:.1f} for the bass and {:.1f} for the "
-     "rest, more than one fixed mask in each ({:.1f}, {:.1f}, {:.1f} and {:.1f})",
+     "rest, in the mean more than one fixed mask in each ({:.1f}, {:.1f}, {:.1f} and {:.1f})",
      stems("U-Net, eq. (13)") + stems("fixed equaliser")),
     ("04", "stems-found", "has {:.1f}, {:.1f}, {:.1f} and {:.1f}: not shown", stems("deep-unet-stems")),
     ("04", "published-found", "has {:.1f} dB for the voice, more than each of the five (TAU1 {:.1f}, TAK2 {:.1f})",
@@ -154,7 +154,8 @@ FINDINGS = [
     ("02", "discussion", "deep U-Net has {:.1f} dB against our {:.1f} ({:.1f} when averaged over tape speeds",
      [one for file, name in (("kept_clips", "deep-unet"), ("02_results", "kept, all clips"),
                              ("kept_clips", "deep-unet, every speed")) for one in of(file, "GNSDR", "vocals")(name)]),
-    ("02", "discussion", "a painting U-Net after 4,000 steps, has {:.1f} on that fifth", ranked("spectrogram-unet")),
+    ("02", "discussion", "a U-Net that paints magnitudes, has {:.1f} after 4,000 steps, on that fifth",
+     ranked("spectrogram-unet")),
 ]  # fmt: skip
 
 

@@ -139,6 +139,17 @@ def test_a_network_and_a_baseline_report_progress_the_same_way(folders, name, tm
     assert len(done[1:]) >= 5 and done[1:] == sorted(set(done[1:])) and done[-1] == 1
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_for_a_song_is_a_sentence(tmp_path, error):
+    def greedy(waveform, rate):
+        raise error
+
+    audio.write_audio(tmp_path / "song.wav", noise(1, 500), 8000)
+    with pytest.raises(UserError, match="song.wav takes more memory than there is: choose a smaller --chunk"):
+        files.separate_file(tmp_path / "song.wav", tmp_path / "out", greedy)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
 def test_a_file_of_a_lower_rate_than_the_model_s_gets_a_sentence_of_warning(tmp_path):
     network, warnings = ModelSeparator(Identity(32_000), "cpu"), []
     for rate, separator in ((31_999, network), (32_000, network), (44_100, network), (8000, load_separator("hpss"))):

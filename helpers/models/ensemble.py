@@ -16,10 +16,20 @@ class Ensemble(AudioModel):
 
     def __init__(self, members, weights):
         built = [models.ARCHITECTURES[name](**arguments) for name, arguments in members]
-        (sample_rate,) = {model.sample_rate for model in built}
-        super().__init__(sample_rate, None, sources=VOICE, rest="accompaniment")
+        rates = {model.sample_rate for model in built}
+        if len(rates) != 1 or len(weights) != len(built) or abs(sum(weights) - 1) > 1e-6:
+            raise ValueError(f"{len(built)} networks of the rates {sorted(rates)} with {len(weights)} weights")
+        super().__init__(*rates, None, sources=VOICE, rest="accompaniment")
         self.arguments = {"members": members, "weights": weights}
         self.members, self.weights = nn.ModuleList(built), weights
+
+    @classmethod
+    def of(cls, networks, weights):
+        """Return the ensemble of trained networks, which it copies."""
+        ensemble = cls([[type(network).__name__, network.arguments] for network in networks], weights)
+        for member, network in zip(ensemble.members, networks, strict=True):
+            member.load_state_dict(network.state_dict())
+        return ensemble
 
     def forward(self, waveform):
         """(batch, 1, time) -> (batch, 2, 1, time)."""

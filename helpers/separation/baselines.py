@@ -179,9 +179,9 @@ class ICA:
 
     def __call__(self, waveform, sample_rate):
         waveform = checked(waveform)
-        if not waveform.any():
-            return {name: waveform.clone() for name in self.names}
         count = len(self.names)
+        if len(waveform) == count and not waveform.any():
+            return {name: waveform.clone() for name in self.names}
         sample = waveform[:, :: math.ceil(waveform.shape[1] / MOST_SAMPLES)].double().cpu().numpy()
         different = np.linalg.matrix_rank(np.atleast_2d(np.cov(sample, bias=True)), rtol=1e-10, hermitian=True)
         if not len(waveform) == different == count:

@@ -1,6 +1,7 @@
 """Separators and tracks in, SDR, SIR, SAR and NSDR out, track by track and as rows of a table."""
 
 import math
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +190,7 @@ def evaluate_models(names, data, split="test", limit=None, data_dir=None, device
     run = Run("evaluate", "command line", 0, corpus.name, corpus.embedded, runtime.describe_device(device))
     show = progress and (lambda done, _: progress(done / len(tracks)))
     evaluation = evaluate(separators, tracks, oracles, device, show)
-    weighted = corpus.name.startswith("MIR-1K") and " + " not in corpus.name
+    weighted = re.fullmatch(r"MIR-1K(, [\d,]+ of 1,000 clips)?", corpus.name) is not None
     means = "means weighted by length (GSDR, GSIR, GSAR, GNSDR)" if weighted else "means over tracks"
     rows = sorted(evaluation.rows(weighted), key=lambda row: names.index(row["separator"]))
     label = "-".join([Path(data).name, split, *(Path(name).stem for name in names)])

@@ -67,6 +67,10 @@ def separate_file(
     except (OSError, soundfile.SoundFileError, UnicodeEncodeError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise UserError(f"cannot write to {folder} ({reason}): free disk space or choose another folder") from error
+    except (MemoryError, RuntimeError) as error:  # torch raises the second on a CPU
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(f"{path} takes more memory than there is: choose a smaller --chunk") from error
 
 
 def chosen(estimates, only, two_stems):

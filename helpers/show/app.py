@@ -59,7 +59,7 @@ class SeparationApp:
         else:
             label = "Upload (a server may lose over 10 MB: give larger files by their path)"
             self.upload = widgets.FileUpload(accept="audio/*", description=label, layout={"width": "max-content"})
-        place = "where the file lies on the machine that computes, such as /content/song.mp3"
+        place = "where the file lies on the machine that computes, such as /content/song.mp3 (folder icon on the left)"
         self.path = widgets.Text(placeholder=place, layout={"width": "40em"})
         models = separating_models(model)
         self.model = widgets.Dropdown(options=models, description="model", layout={"width": "max-content"})

@@ -32,12 +32,23 @@ ROW = """
  src="data:image/png;base64,{picture}"></div>"""
 
 
+class Players(HTML):
+    """What listen() returns; as plain text it says which sounds there are to hear in the notebook."""
+
+    def __init__(self, data, names):
+        super().__init__(data)
+        self.names = names
+
+    def __repr__(self):
+        return f"Players, to hear in the notebook: {', '.join(self.names)}"
+
+
 def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, remarks=None):
     """Show one row per source: its name, a player, and its waveform above its spectrogram.
 
     Args:
         waveforms: {name: (channels, time)}, full scale at 1; more than two channels are mixed down to be heard.
-        seconds, start: the part that is heard and seen; the notebook carries its bytes.
+        seconds, start: the part that is heard and seen.
         highest: the frequency in Hz up to which the spectrogram is shown; None: half the sample rate.
         remarks: {name: what stands above its player}, such as its score, or what to listen for.
 
@@ -61,7 +72,7 @@ def listen(waveforms, sample_rate, seconds=SECONDS, start=0.0, highest=None, rem
         )  # fmt: skip
         rows.append(row.replace("\n", ""))
     lines = [f'<p style="margin:2px 0">{note}</p>' for note in notes]
-    return HTML("".join(rows + lines))
+    return Players("".join(rows + lines), list(clips))
 
 
 def _colour(name):
