@@ -1,10 +1,10 @@
 # make run   everything on a fresh machine: environment, notebooks, PDFs, the table of results
 # make test  the same environment, the whole test suite
 # make pdf   the executed notebooks as PDFs, in build/
-# make table   the results that are there, in words
+# make table   the measured results, as text tables
 # make report   report/report.pdf, from report/report.md and the results in report/results/
 # make fetch   the image sets; `python -m helpers fetch --help` names more
-# make clean   away with build/ and the environments
+# make clean   deletes build/ and the environments
 # make submission NAME="First Family" ID=123   the archive to hand in, build/FirstFamily-123.zip
 # Options: PYTHON=python3.12 (the one to build on), PROFILE=smoke|quick|full (default auto), NOTEBOOKS="01_...ipynb"
 

@@ -53,7 +53,8 @@ def _number(kind, least=1e-9, most=1e9):
 
 DATA_DIR = {"metavar": "DIR", "type": Path, "help": "default: $BSS_DATA_DIR, else data/"}
 DEVICE = {"choices": ("auto", "cpu", "cuda", "mps"), "default": "auto", "help": "a GPU where there is one, by default"}
-CHUNK = {"metavar": "SECONDS", "type": _number(float), "help": "at a time, for a network (default: 10, above 32 kHz 3)"}
+HEARD = "that a network hears at once (default: 10, above 32 kHz 3)"
+CHUNK = {"metavar": "SECONDS", "type": _number(float), "help": HEARD}
 
 
 def _add(commands, handler, text, example=None):
@@ -68,8 +69,8 @@ def _add(commands, handler, text, example=None):
 def _add_separate(commands):
     text = (
         "Take audio files apart, into DIR/SONG/MODEL/SOURCE.wav. Reads WAV, FLAC, OGG, MP3, with ffmpeg also M4A and "
-        "the sound of videos, of any length. Results have the input's length, sample rate and depth. Prints the files' "
-        "names."
+        "the sound of videos, of any length. Results have the input's length and sample rate; WAV has its depth, or "
+        "floats where samples would clip. Prints the files' names."
     )
     command = _add(commands, _separate, text, "separate song.mp3 -o separated --model repet-sim")
     add = command.add_argument
@@ -83,7 +84,7 @@ def _add_separate(commands):
     which = command.add_mutually_exclusive_group()
     which.add_argument("--only", metavar="SOURCE", nargs="+", default=(), help="write these alone, such as vocals")
     which.add_argument("--two-stems", action="store_true", help="write vocals and accompaniment, the rest added up")
-    add("--add-up", action="store_true", help="share what is left over: they add up to INPUT")
+    add("--add-up", action="store_true", help="share the remainder among the sources: they add up to INPUT")
 
 
 def _add_evaluate(commands):
@@ -117,7 +118,7 @@ def _add_train(commands):
     command = _add(commands, _train, text, example)
     add = command.add_argument
     add("name", metavar="MODEL", help="such as deep-unet or music-vae; a wrong name lists them all")
-    add("--data", metavar="CORPUS", required=True, help="as for `evaluate` but multitrack: mir1k+voices-and-bands")
+    add("--data", metavar="CORPUS", required=True, help="as for `evaluate`, such as mir1k+voices-and-bands")
     add("--data-dir", **DATA_DIR)
     add("--epochs", metavar="N", type=_number(int), required=True, help="each ends in a validation")
     add("--steps", metavar="N", type=_number(int), required=True, help="batches per epoch")
@@ -136,8 +137,8 @@ def _add_train(commands):
 
 def _add_models(commands):
     text = (
-        "List the models and how good they were measured to be. First comes which to take for what, then all: networks "
-        "of audio, baselines, oracles, which need the true sources (`evaluate` only), and notebook 01's networks."
+        "List the models and how good they were measured to be. First comes which to take for what, then all: notebook "
+        "01's networks, networks of audio, baselines, and oracles, which need the true sources (`evaluate` only)."
     )
     command = _add(commands, _models, text)
     command.add_argument("--all", action="store_true", help="also what trial runs measured, of build/results")
