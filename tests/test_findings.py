@@ -123,7 +123,7 @@ FINDINGS = [
     ("03", "clips-caption", "has {:.1f} dB, the LSTMs grown beside it {:.1f} to {:.1f}",
      clips("continued, no memory", "LSTM, forwards", "LSTM, both ways")),
     ("03", "singers-learnt", "lose {:.1f} to {:.1f} dB. HPSS loses {:.1f} and the oracle {:.1f}",
-     lost("convolutions", "remixed", "hpss", "Wiener oracle")),
+     lost("kept single frame", "remixed", "hpss", "Wiener oracle")),
     ("04", "alpha-verdict-read", "ahead of 0.5, by {:.1f} dB [{:.1f}, {:.1f}] with all three seeds",
      interval("04_alpha_paired", "gain (dB)", source="vocals", against="0.5")),
     ("04", "alpha-verdict-read", "{:.1f} dB [{:.1f}, {:.1f}], two seeds of three",
