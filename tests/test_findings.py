@@ -151,6 +151,8 @@ FINDINGS = [
      interval("04_postprocessing_test", "gain (dB)", step="filter")),
     ("04", "ica-found", "lifts the voice from {:.1f} to {:.1f} dB",
      of("04_ica", "vocals SDR", name="method", mixing="at once")("microphones", "ICA")),
+    ("01", "results-text", "({:.1f} against {:.1f} million a pair; the U-Net has {:.1f})",
+     of("01_results", "M multiply-adds")("conv VAE, L2", "dense VAE, code of 392 numbers", "U-Net, same steps")),
     ("02", "discussion", "deep U-Net has {:.1f} dB against our {:.1f} ({:.1f} when averaged over tape speeds",
      [one for file, name in (("kept_clips", "deep-unet"), ("02_results", "kept, all clips"),
                              ("kept_clips", "deep-unet, every speed")) for one in of(file, "GNSDR", "vocals")(name)]),
