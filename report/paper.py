@@ -130,11 +130,7 @@ class Paper:
 
 
 def load_publishable(path, draft=False):
-    """Return the results file at `path`.
-
-    Raises UserError where it may not be published (unless `draft`): it is of a trial profile, of embedded data, or of
-    code that was not committed.
-    """
+    """Return the results file at `path`; UserError where it may not be published (unless `draft`), see below."""
     record = load_results(path)
     problems = {
         f"is of the trial profile '{record['profile']}'": record["profile"] not in COMMITTED_PROFILES,
