@@ -4,6 +4,4 @@ import os
 
 from helpers.runtime import cache_dir
 
-__version__ = "0.1.0"
-
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))  # before any module imports librosa

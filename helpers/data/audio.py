@@ -31,9 +31,6 @@ class Shape:
     frames: int
 
 
-# ---- reading and writing -----------------------------------------------------------------------------------------
-
-
 def audio_shape(path):
     """Return the Shape of an audio file without reading its samples, but the last; errors as read_audio's."""
     with open_sound(path) as file:
@@ -101,9 +98,6 @@ def _write(path, write):
     write_atomically(path, content)
 
 
-# ---- rate and channels -------------------------------------------------------------------------------------------
-
-
 def resampled_length(frames, rate, new_rate):
     """Return the length in samples that resample() gives `frames` samples of sample rate `rate`."""
     return max(1, (frames * new_rate + rate // 2) // rate)
@@ -137,9 +131,6 @@ def to_channels(waveform, channels):
     if have == 1:
         return waveform.expand(*waveform.shape[:-2], channels, -1)
     raise UserError(f"a file of {have} channels cannot be used as one of {channels}: mix it down first, or take mono")
-
-
-# ---- another sample rate -----------------------------------------------------------------------------------------
 
 
 def converted(path, sample_rate, mono=False):

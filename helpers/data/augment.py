@@ -18,9 +18,6 @@ KNOTS, KNEE = 7, 250.0  # of an equaliser: points along frequency, evenly spaced
 FLOOR = 1e-4  # of the segment's largest magnitude: what lies lower does not bend the envelope
 
 
-# ---- speed -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class FasterStem:
     """A stem at one sample rate, taken for one at another: pitch, formants and tempo change together.
@@ -61,9 +58,6 @@ def at_speeds(corpus, semitones=SEMITONES):
     """Return the Corpus with each of its tracks at each speed: so many times as long, for training only."""
     tracks = tuple(transposed(track, shift) if shift else track for shift in semitones for track in corpus)
     return replace(corpus, tracks=tracks)
-
-
-# ---- formants ----------------------------------------------------------------------------------------------------
 
 
 def log_envelopes(spectrogram, sample_rate):
@@ -109,9 +103,6 @@ def with_new_singers(batches, generator, sample_rate, spread=0.2, voice=0):
         sources = sources.clone()
         sources[:, voice] = move_formants(sources[:, voice], factors, sample_rate)
         yield sources.sum(1), sources
-
-
-# ---- equalisers --------------------------------------------------------------------------------------------------
 
 
 def equalised(batches, generator, sample_rate, decibels=4.0):

@@ -80,9 +80,6 @@ class Samples:
         return values[sources[..., None], places.clamp(max=time - 1)].transpose(-1, -2)
 
 
-# ---- reading a corpus --------------------------------------------------------------------------------------------
-
-
 def load_samples(corpus, device="cpu", in_memory=IN_MEMORY):
     """Read a Corpus, whose tracks have one sample rate, into Samples, on `device` where they fit there.
 
@@ -171,9 +168,6 @@ def _fingerprint(corpus, shape):
         groups = track.stems or {"mixture": track.mix}
         texts += [repr((name, stem.version())) for name, group in groups.items() for stem in group]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
-
-
-# ---- random segments ---------------------------------------------------------------------------------------------
 
 
 class SegmentSampler:
@@ -283,9 +277,6 @@ def _ahead(work, items, workers):
             result = waiting.popleft().result()
             waiting.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
             yield result
-
-
-# ---- fixed segments ----------------------------------------------------------------------------------------------
 
 
 def sequential_segments(track, seconds=2.0):

@@ -102,9 +102,6 @@ KINDS = {
 PREVIEWS = "musdb18-7s"  # what takes the place of songs with four stems, which are all too large to download unasked
 
 
-# ---- reading a corpus --------------------------------------------------------------------------------------------
-
-
 def load_corpus(name, split="train", data_dir=None, sample_rate=None, mono=False, real=False):
     """Return one split ('train', 'validation' or 'test') of a corpus.
 
@@ -291,9 +288,6 @@ def embedded_corpus(name, split):
     if sources != STEMS:
         corpus = corpus.vocals_and_accompaniment() if sources else corpus.regroup({})
     return corpus.at(16_000, mono=True) if name == "mir1k" else corpus
-
-
-# ---- what is said of a corpus ------------------------------------------------------------------------------------
 
 
 def banner(corpus):

@@ -128,9 +128,6 @@ def _mp3_end(path):
     return None
 
 
-# ---- ffmpeg ------------------------------------------------------------------------------------------------------
-
-
 def ffmpeg():
     """Return the path of the ffmpeg program, or of the one that the package imageio-ffmpeg brings.
 

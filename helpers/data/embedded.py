@@ -17,8 +17,6 @@ from helpers.data import audio
 from helpers.data.layouts import STEMS
 from helpers.data.tracks import Track
 
-# ---- songs -------------------------------------------------------------------------------------------------------
-
 SONGS = {"train": (0, 80), "validation": (1_000_000, 20), "test": (2_000_000, 20)}  # first seed, number of songs
 SECONDS, RATE = 20.0, 44_100  # length and sample rate of a song
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))  # major and minor, in semitones above the key

@@ -122,9 +122,6 @@ def enlarge(small):
     return (255 * np.pad(strokes, ((0, 0), (2, 2), (0, 0)))).round().astype(np.uint8)
 
 
-# ---- mixtures ----------------------------------------------------------------------------------------------------
-
-
 def gather_pairs(image_set, digit_index, garment_index):
     """Return (mixture, digit, garment) of the pairs, each float32 (count, 1, 28, 28) in [0, 1], on the set's device."""
     device = image_set.digits.device

@@ -168,9 +168,6 @@ def voices_and_bands(folder):
     return tracks
 
 
-# ---- a folder of the user's own ----------------------------------------------------------------------------------
-
-
 def song_folder(folder, split=None):
     """List a folder of songs: <song>/<source>.{wav,flac,ogg,mp3,...}, any names of sources, and <song>.stem.mp4.
 

@@ -81,9 +81,6 @@ def colour_of(name, default="black"):
     return next((colour for source, colour in COLOURS.items() if source in name.lower()), default)
 
 
-# ---- images and spectrograms -------------------------------------------------------------------------------------
-
-
 def image_grid(rows, captions=None):
     """Show rows of images `{label: (n, height, width) or (n, 1, height, width)}`, black 0 and white 1.
 
@@ -175,9 +172,6 @@ def draw_spectrogram(axes, values, sample_rate, n_fft, hop_length, limits, highe
     axes.set_ylim(0, (highest or sample_rate / 2) / 1000)
     axes.grid(False)
     return image
-
-
-# ---- curves and comparisons --------------------------------------------------------------------------------------
 
 
 def line_plots(plots, marks=None):
